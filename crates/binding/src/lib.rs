@@ -1,1 +1,22 @@
-//! (being built)
+//! Which process held which socket, when - and so, which process made a flow.
+//!
+//! No I/O and no clock: events and times are handed in, the same ones tomorrow give the same
+//! answers. It does not ask the kernel (`probe` does), does not travel (`wire`), is not kept on
+//! disk.
+//!
+//! A tracked host is told in [`Event`]s on its boot-time clock. A `History` applies them to its
+//! binding tree, and `attribute` joins a flow with it.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod diff;
+mod event;
+mod process;
+mod socket;
+
+pub use clock::{BootTime, Clock, ClockSample};
+pub use diff::{Held, Table, diff};
+pub use event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
+pub use process::{BootId, Process, ProcessId, ProcessKey};
+pub use socket::{Namespace, NamespaceId, Role, Socket, SocketId};

@@ -1,0 +1,150 @@
+//! An event: at one moment of the host's boot-time clock, one thing changed in what is known of
+//! its sockets, processes, addresses, namespaces or clock - or in how well they are watched.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use procflow_core::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::BootTime;
+use crate::process::{Process, ProcessKey};
+use crate::socket::{Namespace, NamespaceId, Socket, SocketId};
+
+/// A change with its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its number within the incarnation of the log, from 1, without holes as produced.
+    pub sequence: u64,
+    /// When it was observed.
+    pub time: BootTime,
+    /// What changed.
+    pub change: Change,
+}
+
+/// What can change.
+///
+/// The order of the variants is the wire format (`docs/wire.md`): new ones go to the end, old ones
+/// stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A tracker began to watch, this well; first event of every incarnation.
+    Watch(Coverage),
+    /// Nobody watched, or what was seen got lost.
+    Gap(Gap),
+    /// The real-time clock showed this at the event's time.
+    Clock(Timestamp),
+    /// A namespace came into view, or has a new name.
+    Namespace(Namespace),
+    /// A namespace is gone, and with it all its sockets and addresses.
+    NamespaceGone(NamespaceId),
+    /// A namespace has an address.
+    Address(Address),
+    /// A namespace no longer has an address.
+    AddressGone(Address),
+    /// Facts of a process, new or changed (after exec). Comes before the first socket that names
+    /// it.
+    Process(Process),
+    /// A socket is there.
+    Open(Open),
+    /// A socket's owners changed.
+    Owners(Owners),
+    /// A socket is gone.
+    Close(Close),
+    /// What existed when watching began, or began again after a loss, has now been listed whole:
+    /// an older socket that was not listed is gone.
+    Listed,
+}
+
+/// How well a source sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Coverage {
+    /// Looks every so many nanoseconds; what lived and died between two looks was not seen, so
+    /// the absence of a socket proves nothing.
+    Polled {
+        /// Nanoseconds between two looks.
+        period: u64,
+    },
+    /// Told of every socket by the kernel: what was not seen, outside gaps, was not there.
+    Complete,
+}
+
+/// A stretch of time that the log cannot speak for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// First moment not watched.
+    pub begin: BootTime,
+    /// First moment watched again.
+    pub end: BootTime,
+    /// Why.
+    pub cause: GapCause,
+}
+
+/// Why nothing is known of a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum GapCause {
+    /// No tracker ran.
+    NotRunning,
+    /// The kernel produced events faster than they were read.
+    EventsLost,
+    /// Known once, but older than the tracker keeps.
+    Retention,
+    /// The tracker ran, but its source failed to answer.
+    SourceFailed,
+}
+
+impl fmt::Display for GapCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotRunning => "tracker not running",
+            Self::EventsLost => "events lost",
+            Self::Retention => "older than the tracker keeps",
+            Self::SourceFailed => "source failed",
+        })
+    }
+}
+
+/// An interface address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Address {
+    /// Where.
+    pub namespace: NamespaceId,
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its prefix in bits. All of a loopback prefix is local (127.0.0.0/8).
+    pub prefix: u8,
+}
+
+/// A socket came into view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Which.
+    pub id: SocketId,
+    /// What it is.
+    pub socket: Socket,
+    /// Who holds it; empty when that could not be seen (yet). Ascending, without repeats.
+    pub owners: Vec<ProcessKey>,
+    /// It was not there at this moment, and it was at the event's time.
+    pub not_before: BootTime,
+}
+
+/// A socket changed hands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owners {
+    /// Which.
+    pub id: SocketId,
+    /// Who holds it now; never empty: an orphaned socket keeps its last owners, for whom the
+    /// kernel still sends.
+    pub owners: Vec<ProcessKey>,
+    /// The former owners held it at this moment.
+    pub not_before: BootTime,
+}
+
+/// A socket went away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Close {
+    /// Which.
+    pub id: SocketId,
+    /// It was last seen at this moment, and no longer at the event's time.
+    pub last_seen: BootTime,
+}
