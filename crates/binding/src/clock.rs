@@ -34,12 +34,7 @@ impl BootTime {
 
 impl fmt::Display for BootTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{:09}",
-            self.0 / 1_000_000_000,
-            self.0 % 1_000_000_000
-        )
+        write!(f, "{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
     }
 }
 
@@ -97,20 +92,14 @@ impl Clock {
     /// The real time that the clock showed at `boot`.
     #[must_use]
     pub fn to_real(&self, boot: BootTime) -> Option<Timestamp> {
-        let at = self
-            .samples
-            .partition_point(|s| s.boot <= boot)
-            .saturating_sub(1);
+        let at = self.samples.partition_point(|s| s.boot <= boot).saturating_sub(1);
         let real = i128::from(boot.0) + self.samples.get(at)?.offset();
         Some(Timestamp(saturate(real)))
     }
 
     /// Forgets samples that only matter before `before`.
     pub fn prune(&mut self, before: BootTime) {
-        let keep_from = self
-            .samples
-            .partition_point(|s| s.boot <= before)
-            .saturating_sub(1);
+        let keep_from = self.samples.partition_point(|s| s.boot <= before).saturating_sub(1);
         self.samples.drain(..keep_from);
     }
 
@@ -122,15 +111,8 @@ impl Clock {
         let mut moments = Vec::with_capacity(1);
         for (i, sample) in self.samples.iter().enumerate() {
             let boot = i128::from(real.0) - sample.offset();
-            let from = if i == 0 {
-                i128::MIN
-            } else {
-                i128::from(sample.boot.0)
-            };
-            let until = self
-                .samples
-                .get(i + 1)
-                .map_or(i128::MAX, |next| i128::from(next.boot.0));
+            let from = if i == 0 { i128::MIN } else { i128::from(sample.boot.0) };
+            let until = self.samples.get(i + 1).map_or(i128::MAX, |next| i128::from(next.boot.0));
             if (from..until).contains(&boot) {
                 moments.push(BootTime(u64::try_from(boot.max(0)).unwrap_or(u64::MAX)));
             }
@@ -195,29 +177,20 @@ mod tests {
     fn clock(samples: &[(u64, i64)]) -> Clock {
         let mut clock = Clock::default();
         for &(b, r) in samples {
-            clock.apply(ClockSample {
-                boot: boot(b),
-                real: at(r),
-            });
+            clock.apply(ClockSample { boot: boot(b), real: at(r) });
         }
         clock
     }
 
     fn flow(first: i64, last: i64) -> Interval {
-        Interval {
-            first: at(first),
-            last: at(last),
-        }
+        Interval { first: at(first), last: at(last) }
     }
 
     #[test]
     fn a_steady_clock_has_one_answer() {
         let clock = clock(&[(100, 1_000_100), (200, 1_000_200)]);
         assert_eq!(clock.samples.len(), 1, "the second sample says nothing new");
-        assert_eq!(
-            clock.stretches(flow(1_000_150, 1_000_160)),
-            [boot(150)..=boot(160)]
-        );
+        assert_eq!(clock.stretches(flow(1_000_150, 1_000_160)), [boot(150)..=boot(160)]);
         assert_eq!(clock.to_real(boot(150)), Some(at(1_000_150)));
     }
 
@@ -241,28 +214,19 @@ mod tests {
         let clock = clock(&[(0, 10_000), (5_000, 15_000 - HOUR)]);
         // Begins at boot 4998 (14998 shown), ends at boot 5003 (11403 shown).
         let stretches = clock.stretches(flow(14_998, 11_403));
-        assert!(
-            stretches.contains(&(boot(4_998)..=boot(5_003))),
-            "{stretches:?}"
-        );
+        assert!(stretches.contains(&(boot(4_998)..=boot(5_003))), "{stretches:?}");
     }
 
     #[test]
     fn a_flow_across_a_step_forward_keeps_its_true_length() {
         let clock = clock(&[(0, 10_000), (5_000, 15_000 + HOUR)]);
-        assert_eq!(
-            clock.stretches(flow(14_998, 15_003 + HOUR)),
-            [boot(4_998)..=boot(5_003)]
-        );
+        assert_eq!(clock.stretches(flow(14_998, 15_003 + HOUR)), [boot(4_998)..=boot(5_003)]);
     }
 
     #[test]
     fn a_stamp_in_the_skipped_hour_is_the_moment_of_the_step() {
         let clock = clock(&[(0, 10_000), (5_000, 15_000 + HOUR)]);
-        assert_eq!(
-            clock.stretches(flow(16_000, 16_000)),
-            [boot(5_000)..=boot(5_000)]
-        );
+        assert_eq!(clock.stretches(flow(16_000, 16_000)), [boot(5_000)..=boot(5_000)]);
     }
 
     #[test]

@@ -46,19 +46,8 @@ pub fn diff(before: &Table, now: &mut Table) -> Vec<Change> {
             changes.push(Change::Namespace(namespace.clone()));
         }
     }
-    changes.extend(
-        before
-            .addresses
-            .difference(&now.addresses)
-            .copied()
-            .map(Change::AddressGone),
-    );
-    changes.extend(
-        now.addresses
-            .difference(&before.addresses)
-            .copied()
-            .map(Change::Address),
-    );
+    changes.extend(before.addresses.difference(&now.addresses).copied().map(Change::AddressGone));
+    changes.extend(now.addresses.difference(&before.addresses).copied().map(Change::Address));
 
     for (&id, was) in &before.sockets {
         match now.sockets.get_mut(&id) {
@@ -68,10 +57,7 @@ pub fn diff(before: &Table, now: &mut Table) -> Vec<Change> {
                     carry_facts(before, &mut now.processes, &was.owners);
                 }
             }
-            _ => changes.push(Change::Close(Close {
-                id,
-                last_seen: before.time,
-            })),
+            _ => changes.push(Change::Close(Close { id, last_seen: before.time })),
         }
     }
     for (key, process) in &now.processes {
@@ -85,21 +71,12 @@ pub fn diff(before: &Table, now: &mut Table) -> Vec<Change> {
         match before.sockets.get(&id) {
             Some(was) if was.socket == is.socket => {
                 if was.owners != is.owners {
-                    changes.push(Change::Owners(Owners {
-                        id,
-                        owners: owners(),
-                        not_before,
-                    }));
+                    changes.push(Change::Owners(Owners { id, owners: owners(), not_before }));
                 }
             }
             _ => {
                 let socket = is.socket;
-                changes.push(Change::Open(Open {
-                    id,
-                    socket,
-                    owners: owners(),
-                    not_before,
-                }));
+                changes.push(Change::Open(Open { id, socket, owners: owners(), not_before }));
             }
         }
     }

@@ -36,7 +36,8 @@ pub enum Change {
     Clock(Timestamp),
     /// A namespace came into view, or has a new name.
     Namespace(Namespace),
-    /// A namespace is gone, and with it all its sockets and addresses.
+    /// A namespace is gone, and with it all its sockets and addresses. They are closed by events
+    /// of their own before.
     NamespaceGone(NamespaceId),
     /// A namespace has an address.
     Address(Address),

@@ -4,19 +4,27 @@
 //! answers. It does not ask the kernel (`probe` does), does not travel (`wire`), is not kept on
 //! disk.
 //!
-//! A tracked host is told in [`Event`]s on its boot-time clock. A `History` applies them to its
-//! binding tree, and `attribute` joins a flow with it.
+//! A tracked host is told in [`Event`]s on its boot-time clock. A [`History`] applies them to its
+//! binding tree, and [`Histories::attribute`] joins a flow with it.
 
 #![forbid(unsafe_code)]
 
+mod attribute;
 mod clock;
 mod diff;
 mod event;
+mod history;
+mod log;
 mod process;
 mod socket;
+mod vantage;
 
+pub use attribute::{Attribution, Histories, Holder, Owner, Quality, Reason};
 pub use clock::{BootTime, Clock, ClockSample};
 pub use diff::{Held, Table, diff};
 pub use event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
+pub use history::History;
+pub use log::{Incarnation, Log, Position, Since};
 pub use process::{BootId, Process, ProcessId, ProcessKey};
 pub use socket::{Namespace, NamespaceId, Role, Socket, SocketId};
+pub use vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};

@@ -98,10 +98,7 @@ mod tests {
     #[test]
     fn a_boot_id_reads_as_it_prints() {
         let text = "0f2b1a8c-11d2-4e0b-9a77-00c0ffee0001";
-        assert_eq!(
-            BootId::parse(&format!("{text}\n")).unwrap().to_string(),
-            text
-        );
+        assert_eq!(BootId::parse(&format!("{text}\n")).unwrap().to_string(), text);
         assert_eq!(BootId::parse("0f2b"), None);
         assert_eq!(BootId::parse("zz2b1a8c-11d2-4e0b-9a77-00c0ffee0001"), None);
     }

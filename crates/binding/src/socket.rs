@@ -1,7 +1,7 @@
 //! A socket, as far as it can explain a flow: where it lives, what it is bound to, whom it talks
 //! to.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use procflow_core::{Endpoint, Protocol};
 use serde::{Deserialize, Serialize};
@@ -75,14 +75,7 @@ impl Socket {
         remote: Endpoint,
     ) -> Self {
         let dual_stack = false;
-        Self {
-            namespace,
-            protocol,
-            local,
-            remote: Some(remote),
-            listening: false,
-            dual_stack,
-        }
+        Self { namespace, protocol, local, remote: Some(remote), listening: false, dual_stack }
     }
 
     /// A TCP socket that waits for connections.
@@ -93,14 +86,7 @@ impl Socket {
     pub fn listening(namespace: NamespaceId, local: Endpoint, dual_stack: bool) -> Self {
         let protocol = Protocol::TCP;
         let dual_stack = dual_stack && takes_both(local);
-        Self {
-            namespace,
-            protocol,
-            local,
-            remote: None,
-            listening: true,
-            dual_stack,
-        }
+        Self { namespace, protocol, local, remote: None, listening: true, dual_stack }
     }
 
     /// A datagram socket without a peer; `dual_stack` as for [`Socket::listening`].
@@ -112,14 +98,7 @@ impl Socket {
         dual_stack: bool,
     ) -> Self {
         let dual_stack = dual_stack && takes_both(local);
-        Self {
-            namespace,
-            protocol,
-            local,
-            remote: None,
-            listening: false,
-            dual_stack,
-        }
+        Self { namespace, protocol, local, remote: None, listening: false, dual_stack }
     }
 
     /// The network namespace it was created in.
@@ -161,14 +140,6 @@ impl Socket {
             (None, false) => Role::Bound,
         }
     }
-
-    /// The endpoint under which IPv4 traffic finds a dual-stack socket too: `0.0.0.0` and its
-    /// port. `None` for all others.
-    #[expect(dead_code, reason = "the history, which comes next, uses it")]
-    pub(crate) fn v4_local(&self) -> Option<Endpoint> {
-        self.dual_stack
-            .then(|| Endpoint::new(Ipv4Addr::UNSPECIFIED, self.local.port()))
-    }
 }
 
 /// Only the IPv6 wildcard can stand for both families.
@@ -178,22 +149,8 @@ fn takes_both(local: Endpoint) -> bool {
 
 impl From<Socket> for Raw {
     fn from(s: Socket) -> Self {
-        let Socket {
-            namespace,
-            protocol,
-            local,
-            remote,
-            listening,
-            dual_stack,
-        } = s;
-        Self {
-            namespace,
-            protocol,
-            local,
-            remote,
-            listening,
-            dual_stack,
-        }
+        let Socket { namespace, protocol, local, remote, listening, dual_stack } = s;
+        Self { namespace, protocol, local, remote, listening, dual_stack }
     }
 }
 
@@ -201,48 +158,28 @@ impl TryFrom<Raw> for Socket {
     type Error = &'static str;
 
     fn try_from(raw: Raw) -> Result<Self, Self::Error> {
-        let Raw {
-            namespace,
-            protocol,
-            local,
-            remote,
-            listening,
-            dual_stack,
-        } = raw;
+        let Raw { namespace, protocol, local, remote, listening, dual_stack } = raw;
         if listening && remote.is_some() {
             return Err("a listening socket has no peer");
         }
         if dual_stack && (remote.is_some() || !takes_both(local)) {
             return Err("only a socket bound to :: takes both families");
         }
-        Ok(Self {
-            namespace,
-            protocol,
-            local,
-            remote,
-            listening,
-            dual_stack,
-        })
+        Ok(Self { namespace, protocol, local, remote, listening, dual_stack })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv6Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     #[test]
     fn only_the_v6_wildcard_is_dual_stack() {
         let v6 = Endpoint::new(Ipv6Addr::UNSPECIFIED, 80);
         let v4 = Endpoint::new(Ipv4Addr::UNSPECIFIED, 80);
-        assert_eq!(
-            Socket::listening(NamespaceId(1), v6, true).v4_local(),
-            Some(v4)
-        );
-        assert_eq!(
-            Socket::listening(NamespaceId(1), v6, false).v4_local(),
-            None
-        );
+        assert!(Socket::listening(NamespaceId(1), v6, true).is_dual_stack());
+        assert!(!Socket::listening(NamespaceId(1), v6, false).is_dual_stack());
         assert!(!Socket::listening(NamespaceId(1), v4, true).is_dual_stack());
     }
 

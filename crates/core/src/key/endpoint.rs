@@ -21,10 +21,7 @@ impl Endpoint {
     /// The endpoint `address`:`port`, the address made canonical.
     #[must_use]
     pub fn new(address: impl Into<IpAddr>, port: u16) -> Self {
-        Self {
-            address: address.into().to_canonical(),
-            port,
-        }
+        Self { address: address.into().to_canonical(), port }
     }
 
     /// The canonical address.
@@ -79,17 +76,11 @@ mod tests {
     #[test]
     fn a_v4_mapped_address_is_its_v4_address() {
         let mapped: Ipv6Addr = "::ffff:10.0.0.1".parse().unwrap();
-        assert_eq!(
-            Endpoint::new(mapped, 80),
-            Endpoint::new(Ipv4Addr::new(10, 0, 0, 1), 80)
-        );
+        assert_eq!(Endpoint::new(mapped, 80), Endpoint::new(Ipv4Addr::new(10, 0, 0, 1), 80));
     }
 
     #[test]
     fn a_v6_endpoint_prints_with_brackets() {
-        assert_eq!(
-            Endpoint::new(Ipv6Addr::LOCALHOST, 443).to_string(),
-            "[::1]:443"
-        );
+        assert_eq!(Endpoint::new(Ipv6Addr::LOCALHOST, 443).to_string(), "[::1]:443");
     }
 }

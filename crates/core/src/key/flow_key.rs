@@ -22,20 +22,12 @@ impl FlowKey {
     /// The key of the packets that went the other way.
     #[must_use]
     pub fn reversed(self) -> Self {
-        Self {
-            protocol: self.protocol,
-            source: self.destination,
-            destination: self.source,
-        }
+        Self { protocol: self.protocol, source: self.destination, destination: self.source }
     }
 }
 
 impl fmt::Display for FlowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} > {}",
-            self.protocol, self.source, self.destination
-        )
+        write!(f, "{} {} > {}", self.protocol, self.source, self.destination)
     }
 }

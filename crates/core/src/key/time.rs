@@ -15,11 +15,7 @@ impl Timestamp {
     /// From milliseconds since the epoch, as nfcapd files have it; saturates.
     #[must_use]
     pub fn from_millis(millis: u64) -> Self {
-        Self(
-            i64::try_from(millis)
-                .unwrap_or(i64::MAX)
-                .saturating_mul(1_000_000),
-        )
+        Self(i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1_000_000))
     }
 
     /// Milliseconds since the epoch, rounded down.
@@ -31,12 +27,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{:09}",
-            self.0.div_euclid(1_000_000_000),
-            self.0.rem_euclid(1_000_000_000)
-        )
+        write!(f, "{}.{:09}", self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000))
     }
 }
 

@@ -1,0 +1,568 @@
+//! Attribution: which process was behind each end of a flow - or an honest reason why not.
+//!
+//! There is one join, [`Histories::attribute`]; every program that names processes calls it. The
+//! answers are defined in `docs/attribution.md`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use procflow_core::{Endpoint, FlowKey, Interval, Protocol};
+
+use crate::clock::BootTime;
+use crate::event::GapCause;
+use crate::history::{History, Span};
+use crate::process::{BootId, Process, ProcessId};
+use crate::socket::{NamespaceId, Role, SocketId};
+use crate::vantage::{HostId, Place, Vantage};
+
+/// Who was behind a flow, at both ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribution {
+    /// Who sent.
+    pub source: Owner,
+    /// Who was sent to.
+    pub destination: Owner,
+}
+
+/// Who was behind one end of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// These processes, in the order in which they held the socket.
+    Known {
+        /// At least one. Several when the socket was shared, or passed on, or when the record
+        /// spans successive connections.
+        holders: Vec<Holder>,
+        /// How it was matched.
+        quality: Quality,
+    },
+    /// The kernel itself; no process sent this.
+    Kernel,
+    /// Several fit, and neither time nor place separates them.
+    Ambiguous {
+        /// All who fit; may be empty where places fit but no process in them is known.
+        candidates: Vec<Holder>,
+    },
+    /// Nobody can be named.
+    Unknown(Reason),
+}
+
+/// A process that held a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// On which host.
+    pub host: HostId,
+    /// In which boot.
+    pub boot: BootId,
+    /// In which network namespace the socket lived.
+    pub namespace: NamespaceId,
+    /// The process, with its facts as they were then.
+    pub process: Arc<Process>,
+}
+
+impl Holder {
+    /// The process among all processes of all hosts.
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
+        ProcessId { boot: self.boot, key: self.process.key }
+    }
+}
+
+/// How an owner was found, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Quality {
+    /// A socket with this very 5-tuple was seen while the flow lasted.
+    Exact,
+    /// A socket bound to the local endpoint, or to the wildcard address and its port, was seen
+    /// while the flow lasted.
+    LocalEndpoint,
+    /// As exact, through address translation.
+    Translated,
+    /// A listening socket was seen, but not the connection: it was never accepted, or lived
+    /// between two looks.
+    Listener,
+    /// The socket was seen shortly before or after, within the clock's tolerance or between two
+    /// looks.
+    Extrapolated,
+}
+
+impl Quality {
+    /// Every quality, best first.
+    pub const ALL: [Self; 5] =
+        [Self::Exact, Self::LocalEndpoint, Self::Translated, Self::Listener, Self::Extrapolated];
+
+    /// Whether the socket itself was observed while the flow lasted. What is not must be shown
+    /// with a mark.
+    #[must_use]
+    pub fn is_observation(self) -> bool {
+        matches!(self, Self::Exact | Self::LocalEndpoint | Self::Translated)
+    }
+}
+
+impl fmt::Display for Quality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Exact => "exact",
+            Self::LocalEndpoint => "local-endpoint",
+            Self::Translated => "translated",
+            Self::Listener => "listener",
+            Self::Extrapolated => "extrapolated",
+        })
+    }
+}
+
+/// Why nobody can be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// No tracked place held the address at that time.
+    NotThisHost,
+    /// Before watching began, or before what is kept.
+    BeforeHistory,
+    /// The history does not reach there yet.
+    NotYetKnown,
+    /// Nobody watched, or what was seen got lost.
+    Gap(GapCause),
+    /// The socket was seen but its owner was not: the kernel's own, or hidden from the tracker for
+    /// want of privileges.
+    OwnerNotSeen,
+    /// Watched, but no socket was seen that explains the flow.
+    NotObserved,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::NotThisHost => "not-this-host",
+            Self::BeforeHistory => "before-history",
+            Self::NotYetKnown => "not-yet-known",
+            Self::Gap(GapCause::NotRunning) => "gap-tracker-not-running",
+            Self::Gap(GapCause::EventsLost) => "gap-events-lost",
+            Self::Gap(GapCause::Retention) => "gap-retention",
+            Self::Gap(GapCause::SourceFailed) => "gap-source-failed",
+            Self::OwnerNotSeen => "owner-not-seen",
+            Self::NotObserved => "not-observed",
+        })
+    }
+}
+
+/// The histories of all tracked hosts: one per boot that was heard of.
+#[derive(Debug, Default)]
+pub struct Histories {
+    histories: BTreeMap<(HostId, BootId), History>,
+}
+
+impl Histories {
+    /// The history of a boot of a host; made empty if there is none.
+    pub fn entry(&mut self, host: HostId, boot: BootId) -> &mut History {
+        self.histories.entry((host, boot)).or_insert_with(|| History::new(host, boot))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &History> {
+        self.histories.values()
+    }
+
+    /// All of them, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut History> {
+        self.histories.values_mut()
+    }
+
+    /// Who was behind both ends of a flow that was seen from `vantage`.
+    #[must_use]
+    pub fn attribute(&self, key: &FlowKey, interval: Interval, vantage: &Vantage) -> Attribution {
+        let end = |local, remote| {
+            self.owner(&End { protocol: key.protocol, local, remote }, interval, vantage)
+        };
+        Attribution {
+            source: end(key.source, key.destination),
+            destination: end(key.destination, key.source),
+        }
+    }
+
+    /// Who was behind one end.
+    fn owner(&self, end: &End, interval: Interval, vantage: &Vantage) -> Owner {
+        let mut verdict = Verdict::default();
+        for history in self.histories.values() {
+            for stretch in history.clock(vantage.clock).stretches(interval) {
+                let question = Question { end, stretch, tolerance: vantage.tolerance };
+                for namespace in self.places(history, &question, &vantage.place) {
+                    let answer = history.answer(&question, namespace);
+                    verdict.hear((history.host(), history.boot(), namespace), answer);
+                }
+            }
+        }
+        verdict.speak()
+    }
+
+    /// The namespaces of a history that an address can mean, seen from a place.
+    ///
+    /// Inside a namespace its own addresses mean itself and nothing else. An address that is not
+    /// its own belongs to whoever holds it - except a loopback address, which is never anybody
+    /// else's.
+    fn places(
+        &self,
+        history: &History,
+        question: &Question<'_>,
+        place: &Place,
+    ) -> Vec<NamespaceId> {
+        let address = question.end.local.address();
+        let around = question.around();
+        let all = || history.holders(address, &around).collect();
+        let Place::Inside(host, which) = place else {
+            return all();
+        };
+        let inside = |history: &History, around: &RangeInclusive<BootTime>| {
+            let namespace = history.resolve(which, around)?;
+            history.holders(address, around).find(|&holder| holder == namespace)
+        };
+        if history.host() == *host
+            && let Some(namespace) = inside(history, &around)
+        {
+            return vec![namespace];
+        }
+        // Its own, in this or another boot? Then nobody else's.
+        let never_elsewhere = address.is_loopback() || is_link_local(address);
+        let own = || {
+            let everything = BootTime(0)..=BootTime(u64::MAX);
+            self.histories
+                .values()
+                .any(|other| other.host() == *host && inside(other, &everything).is_some())
+        };
+        if never_elsewhere || own() { Vec::new() } else { all() }
+    }
+}
+
+/// RFC 3927 and RFC 4291 section 2.5.6: meaningful on one link only.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// One end of a flow, seen from the socket there.
+struct End {
+    protocol: Protocol,
+    local: Endpoint,
+    remote: Endpoint,
+}
+
+/// Who was this end, in this stretch of a history's time?
+struct Question<'a> {
+    end: &'a End,
+    stretch: RangeInclusive<BootTime>,
+    tolerance: u64,
+}
+
+impl Question<'_> {
+    /// The stretch with the tolerance on both sides: the flow lies certainly within.
+    fn around(&self) -> RangeInclusive<BootTime> {
+        self.stretch.start().minus(self.tolerance)..=self.stretch.end().plus(self.tolerance)
+    }
+}
+
+/// A socket's whole life, put together from its spans (one for each set of owners).
+struct Life<'a> {
+    spans: Vec<&'a Span>,
+    first_seen: BootTime,
+    last_seen: BootTime,
+}
+
+impl Life<'_> {
+    /// Whether it was seen while the flow lasted, taking the record's times as they are.
+    fn observed(&self, stretch: &RangeInclusive<BootTime>) -> bool {
+        self.first_seen <= *stretch.end() && *stretch.start() <= self.last_seen
+    }
+
+    /// Whether it was seen while the flow lasted, however the clock was off within the tolerance.
+    fn certain(&self, question: &Question<'_>) -> bool {
+        self.first_seen.plus(question.tolerance) <= *question.stretch.end()
+            && question.stretch.start().plus(question.tolerance) <= self.last_seen
+    }
+
+    fn coexists(&self, other: &Self) -> bool {
+        self.first_seen <= other.last_seen && other.first_seen <= self.last_seen
+    }
+}
+
+/// What the sockets of one kind (connected, or bound) say.
+enum Match {
+    Nothing,
+    /// Sockets were there, but nobody was seen to hold them.
+    Nobody,
+    Found {
+        holders: Vec<Holder>,
+        quality: Quality,
+    },
+    Unclear(Vec<Holder>),
+}
+
+impl History {
+    /// Who was it, if it was in this namespace?
+    fn answer(&self, question: &Question<'_>, namespace: NamespaceId) -> Owner {
+        let &End { protocol, local, remote } = question.end;
+        let exact = self.connected(namespace, protocol, local, remote);
+        let exact = self.matching(question, namespace, exact);
+        let extrapolated =
+            matches!(&exact, Match::Found { quality: Quality::Extrapolated, .. } | Match::Nothing);
+        if !extrapolated {
+            return exact.into_owner();
+        }
+        let mut bound = Match::Nothing;
+        for spans in self.bound(namespace, protocol, local) {
+            bound = self.matching(question, namespace, spans.into_iter());
+            if !matches!(bound, Match::Nothing) {
+                break;
+            }
+        }
+        match (exact, bound) {
+            (Match::Nothing, Match::Nothing) => self.silence(question),
+            (Match::Nothing, bound) => bound.into_owner(),
+            // A connected socket shortly before or after, and an unconnected one in time: only
+            // the clock could tell which of them it was.
+            (
+                Match::Found { mut holders, .. },
+                Match::Found { holders: others, quality: Quality::LocalEndpoint },
+            ) if others.iter().any(|other| !holders.contains(other)) => {
+                for other in others {
+                    push_new(&mut holders, other);
+                }
+                Owner::Ambiguous { candidates: holders }
+            }
+            (exact, _) => exact.into_owner(),
+        }
+    }
+
+    /// No socket explains the flow: why?
+    fn silence(&self, question: &Question<'_>) -> Owner {
+        let around = question.around();
+        if let Some(cause) = self.gap(&around) {
+            Owner::Unknown(Reason::Gap(cause))
+        } else if self.begin().is_none_or(|begin| *around.start() < begin) {
+            Owner::Unknown(Reason::BeforeHistory)
+        } else if *around.end() > self.end() {
+            Owner::Unknown(Reason::NotYetKnown)
+        } else if self.complete(&around) {
+            Owner::Kernel
+        } else {
+            Owner::Unknown(Reason::NotObserved)
+        }
+    }
+
+    fn matching<'a>(
+        &'a self,
+        question: &Question<'_>,
+        namespace: NamespaceId,
+        spans: impl Iterator<Item = &'a Span>,
+    ) -> Match {
+        let lives = self.lives(question, spans);
+        let Some(role) = lives.first().map(|life| life.spans[0].role) else {
+            return Match::Nothing;
+        };
+        let holders = |lives: &[&Life<'_>]| {
+            let mut holders = Vec::new();
+            for life in lives {
+                for holder in self.life_holders(question, namespace, life) {
+                    push_new(&mut holders, holder);
+                }
+            }
+            holders
+        };
+        let all: Vec<&Life<'_>> = lives.iter().collect();
+        let certain: Vec<&Life<'_>> = lives.iter().filter(|life| life.certain(question)).collect();
+        let everyone = holders(&all);
+        // One owner set whichever it was; or sockets that lived side by side (SO_REUSEPORT); or
+        // successive ones that the record certainly spans. Anything else, time cannot separate.
+        let same = all.iter().all(|life| holders(&[life]) == everyone);
+        let together = all.iter().all(|a| all.iter().all(|b| a.coexists(b)));
+        let (lives, holders) = if same || together {
+            (all, everyone)
+        } else if certain.is_empty() {
+            return Match::Unclear(everyone);
+        } else {
+            let holders = holders(&certain);
+            (certain, holders)
+        };
+        if holders.is_empty() {
+            return Match::Nobody;
+        }
+        let observed = lives.iter().any(|life| life.observed(&question.stretch));
+        let quality = match role {
+            _ if !observed => Quality::Extrapolated,
+            Role::Connected => Quality::Exact,
+            Role::Bound => Quality::LocalEndpoint,
+            Role::Listening => Quality::Listener,
+        };
+        Match::Found { holders, quality }
+    }
+
+    /// The sockets that may have been there while the flow lasted, in the order in which they
+    /// came.
+    fn lives<'a>(
+        &self,
+        question: &Question<'_>,
+        spans: impl Iterator<Item = &'a Span>,
+    ) -> Vec<Life<'a>> {
+        let mut by_socket: BTreeMap<SocketId, Vec<&Span>> = BTreeMap::new();
+        for span in spans {
+            by_socket.entry(span.socket).or_default().push(span);
+        }
+        let around = question.around();
+        let mut lives: Vec<Life<'_>> = by_socket
+            .into_values()
+            .filter(|spans| spans.iter().any(|span| span.may_touch(&around, self.end())))
+            .map(|spans| Life {
+                first_seen: spans[0].first_seen,
+                last_seen: spans[spans.len() - 1].last_seen.unwrap_or(self.end()),
+                spans,
+            })
+            .collect();
+        lives.sort_by_key(|life| life.first_seen);
+        lives
+    }
+
+    /// The processes that held a socket around the flow, in order.
+    fn life_holders(
+        &self,
+        question: &Question<'_>,
+        namespace: NamespaceId,
+        life: &Life<'_>,
+    ) -> Vec<Holder> {
+        let around = question.around();
+        let mut holders = Vec::new();
+        for span in life.spans.iter().filter(|span| span.may_touch(&around, self.end())) {
+            // A process may have become another program since; what counts is what it was then.
+            let then = span.last_seen.unwrap_or(self.end()).min(*question.stretch.end());
+            for &key in span.owners.iter() {
+                if let Some(process) = self.process(key, then.max(span.first_seen)) {
+                    let process = Arc::clone(process);
+                    let (host, boot) = (self.host(), self.boot());
+                    push_new(&mut holders, Holder { host, boot, namespace, process });
+                }
+            }
+        }
+        holders
+    }
+}
+
+fn push_new(holders: &mut Vec<Holder>, holder: Holder) {
+    if !holders.contains(&holder) {
+        holders.push(holder);
+    }
+}
+
+impl Match {
+    fn into_owner(self) -> Owner {
+        match self {
+            Self::Found { holders, quality } => Owner::Known { holders, quality },
+            Self::Unclear(candidates) => Owner::Ambiguous { candidates },
+            Self::Nothing | Self::Nobody => Owner::Unknown(Reason::OwnerNotSeen),
+        }
+    }
+}
+
+/// Makes one answer of what the places said.
+///
+/// A place may be heard several times, once for each stretch that the clock allows; what is known
+/// of any of them counts. Two different places are never weighed against each other: an address
+/// that both hold says nothing about which of them it was.
+#[derive(Default)]
+struct Verdict {
+    heard: Vec<((HostId, BootId, NamespaceId), Owner)>,
+}
+
+impl Verdict {
+    fn hear(&mut self, place: (HostId, BootId, NamespaceId), answer: Owner) {
+        let Some((_, said)) = self.heard.iter_mut().find(|(heard, _)| *heard == place) else {
+            self.heard.push((place, answer));
+            return;
+        };
+        *said = match (std::mem::replace(said, Owner::Kernel), answer) {
+            (a, b) if a == b => a,
+            (Owner::Unknown(a), Owner::Unknown(b)) => Owner::Unknown(worth_more(a, b)),
+            (a, Owner::Unknown(_) | Owner::Kernel) => a,
+            (Owner::Unknown(_) | Owner::Kernel, b) => b,
+            (a, b) => {
+                let (mut a, b) = (a.into_holders(), b.into_holders());
+                b.into_iter().for_each(|holder| push_new(&mut a, holder));
+                Owner::Ambiguous { candidates: a }
+            }
+        };
+    }
+
+    fn speak(mut self) -> Owner {
+        // A place whose history does not reach the flow cannot contradict one that does.
+        let in_time = |owner: &Owner| {
+            !matches!(owner, Owner::Unknown(Reason::BeforeHistory | Reason::NotYetKnown))
+        };
+        if self.heard.iter().any(|(_, owner)| in_time(owner)) {
+            self.heard.retain(|(_, owner)| in_time(owner));
+        }
+        if self.heard.len() < 2 {
+            let only = self.heard.pop();
+            return only.map_or(Owner::Unknown(Reason::NotThisHost), |(_, owner)| owner);
+        }
+        if self.between_boots() {
+            return Owner::Unknown(Reason::Gap(GapCause::NotRunning));
+        }
+        let mut reason = None;
+        let mut candidates = Vec::new();
+        let mut anyone = false;
+        for (_, owner) in self.heard {
+            match owner {
+                Owner::Unknown(r) => reason = Some(reason.map_or(r, |was| worth_more(was, r))),
+                owner => {
+                    anyone = true;
+                    let holders = owner.into_holders();
+                    holders.into_iter().for_each(|holder| push_new(&mut candidates, holder));
+                }
+            }
+        }
+        match reason {
+            Some(reason) if !anyone => Owner::Unknown(reason),
+            _ => Owner::Ambiguous { candidates },
+        }
+    }
+}
+
+impl Verdict {
+    /// After all that is known of one boot of a host, and before all that is known of the next.
+    fn between_boots(&self) -> bool {
+        let says = |what| {
+            self.heard
+                .iter()
+                .filter(move |(_, owner)| *owner == Owner::Unknown(what))
+                .map(|((host, boot, _), _)| (host, boot))
+        };
+        says(Reason::NotYetKnown).any(|(host, boot)| {
+            says(Reason::BeforeHistory).any(|(other, next)| host == other && boot != next)
+        })
+    }
+}
+
+/// Of two reasons for one miss, the one that a reader can do something about.
+fn worth_more(a: Reason, b: Reason) -> Reason {
+    let rank = |reason| match reason {
+        Reason::Gap(_) => 5,
+        Reason::OwnerNotSeen => 4,
+        Reason::NotYetKnown => 3,
+        Reason::NotObserved => 2,
+        Reason::BeforeHistory => 1,
+        Reason::NotThisHost => 0,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
+
+impl Owner {
+    /// All processes that the answer names or considers.
+    #[must_use]
+    pub fn into_holders(self) -> Vec<Holder> {
+        match self {
+            Self::Known { holders, .. } => holders,
+            Self::Ambiguous { candidates } => candidates,
+            Self::Kernel | Self::Unknown(_) => Vec::new(),
+        }
+    }
+}

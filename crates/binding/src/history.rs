@@ -1,0 +1,535 @@
+//! A history is all that is known of one boot of one host: a **binding tree** of intervals - in
+//! this namespace, this socket was held by these processes from then to then - with the
+//! addresses, the clock, and the gaps that say where nothing is known.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use procflow_core::{Endpoint, Protocol};
+
+use crate::clock::{BootTime, Clock, ClockSample};
+use crate::event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
+use crate::process::{BootId, Process, ProcessKey};
+use crate::socket::{Namespace, NamespaceId, Role, Socket, SocketId};
+use crate::vantage::{FlowClock, HostId, WhichNamespace};
+
+/// One boot of one host.
+#[derive(Debug)]
+pub struct History {
+    host: HostId,
+    boot: BootId,
+    /// By the host's own real-time clock.
+    own_clock: Clock,
+    /// By the collector's.
+    collector_clock: Clock,
+    begin: Option<BootTime>,
+    end: BootTime,
+    /// Ascending, as they happened.
+    gaps: Vec<Gap>,
+    coverage: Vec<(BootTime, Coverage)>,
+    namespaces: BTreeMap<NamespaceId, NamespaceHistory>,
+    processes: HashMap<ProcessKey, Vec<(BootTime, Arc<Process>)>>,
+    open: HashMap<SocketId, OpenSocket>,
+    /// Between a gap and the end of the listing that follows it.
+    relisting: bool,
+}
+
+#[derive(Debug)]
+struct OpenSocket {
+    socket: Socket,
+    /// Listed since the last gap. Only looked at when a listing ends.
+    confirmed: bool,
+}
+
+#[derive(Debug, Default)]
+struct NamespaceHistory {
+    /// `None` while only sockets or addresses have named it.
+    facts: Option<Namespace>,
+    gone: Option<BootTime>,
+    addresses: Vec<AddressSpan>,
+    tree: BTreeMap<Node, Vec<Span>>,
+}
+
+#[derive(Debug)]
+struct AddressSpan {
+    address: Address,
+    since: BootTime,
+    until: Option<BootTime>,
+    confirmed: bool,
+}
+
+/// A place in the binding tree. Ordered by protocol, then local endpoint, so that all sockets of
+/// one endpoint are neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Node {
+    protocol: Protocol,
+    local: Endpoint,
+    remote: Option<Endpoint>,
+}
+
+/// How far before its first sight, or after its last, a socket may explain a flow, in
+/// nanoseconds: one second, the longest sensible pause between two looks. Further away (after a
+/// gap of hours, say) would not be an extrapolation but a guess.
+const BETWEEN_LOOKS: u64 = 1_000_000_000;
+
+/// One socket held by one set of owners.
+///
+/// `not_before <= first_seen <= last_seen <= not_after`: it certainly existed between the inner
+/// two, and certainly not outside the outer two.
+#[derive(Clone, Debug)]
+pub(crate) struct Span {
+    pub(crate) socket: SocketId,
+    pub(crate) role: Role,
+    pub(crate) owners: Arc<[ProcessKey]>,
+    pub(crate) not_before: BootTime,
+    pub(crate) first_seen: BootTime,
+    /// `None` while it is open.
+    pub(crate) last_seen: Option<BootTime>,
+    pub(crate) not_after: Option<BootTime>,
+    dual_stack: bool,
+}
+
+impl History {
+    /// An empty history of one boot of one host.
+    #[must_use]
+    pub fn new(host: HostId, boot: BootId) -> Self {
+        Self {
+            host,
+            boot,
+            own_clock: Clock::default(),
+            collector_clock: Clock::default(),
+            begin: None,
+            end: BootTime(0),
+            gaps: Vec::new(),
+            coverage: Vec::new(),
+            namespaces: BTreeMap::new(),
+            processes: HashMap::new(),
+            open: HashMap::new(),
+            relisting: false,
+        }
+    }
+
+    /// Whose history.
+    #[must_use]
+    pub fn host(&self) -> HostId {
+        self.host
+    }
+
+    /// Which boot.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// Since when it was watched; `None` while it is empty.
+    #[must_use]
+    pub fn begin(&self) -> Option<BootTime> {
+        self.begin
+    }
+
+    /// Up to when everything is told.
+    #[must_use]
+    pub fn end(&self) -> BootTime {
+        self.end
+    }
+
+    /// How many intervals it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.namespaces.values().flat_map(|n| n.tree.values()).map(Vec::len).sum()
+    }
+
+    /// Whether it holds no interval.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The namespaces it has facts of, gone ones included.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.values().filter_map(|n| n.facts.as_ref())
+    }
+
+    /// Everything up to `until` is told: silence until then means that nothing changed.
+    pub fn watched_until(&mut self, until: BootTime) {
+        self.end = self.end.max(until);
+    }
+
+    /// The collector read both its own real-time clock and, just before, this host's boot-time
+    /// clock.
+    pub fn collector_sample(&mut self, sample: ClockSample) {
+        self.collector_clock.apply(sample);
+    }
+
+    /// Events that this history will never get: everything before `until` is older than the
+    /// tracker keeps, but for what is still true, which is told again and ends with
+    /// [`Change::Listed`].
+    pub fn dropped(&mut self, until: BootTime) {
+        let cause = GapCause::Retention;
+        self.begin.get_or_insert(until);
+        self.apply_gap(Gap { begin: BootTime(0), end: until, cause });
+    }
+
+    /// Takes in one event. Events of one incarnation come in their order; an event that makes no
+    /// sense (a peer may send anything) changes nothing.
+    pub fn apply(&mut self, event: Event) {
+        let time = event.time;
+        match event.change {
+            Change::Watch(coverage) => {
+                self.begin.get_or_insert(time);
+                self.coverage.push((time, coverage));
+                // What lies before is the gap event's to say: nothing is watched until here yet.
+                return;
+            }
+            Change::Gap(gap) => self.apply_gap(gap),
+            Change::Clock(real) => self.own_clock.apply(ClockSample { boot: time, real }),
+            Change::Namespace(facts) => {
+                let namespace = self.namespaces.entry(facts.id).or_default();
+                namespace.gone = None;
+                namespace.facts = Some(facts);
+            }
+            Change::NamespaceGone(id) => self.apply_namespace_gone(id, time),
+            Change::Address(address) => self.apply_address(address, time),
+            Change::AddressGone(address) => {
+                if let Some(namespace) = self.namespaces.get_mut(&address.namespace) {
+                    for span in &mut namespace.addresses {
+                        if span.address == address && span.until.is_none() {
+                            span.until = Some(time);
+                        }
+                    }
+                }
+            }
+            Change::Process(process) => {
+                let known = self.processes.entry(process.key).or_default();
+                if known.last().is_none_or(|(_, last)| **last != process) {
+                    known.push((time, Arc::new(process)));
+                }
+            }
+            Change::Open(open) => self.apply_open(open, time),
+            Change::Owners(owners) => self.apply_owners(owners, time),
+            Change::Close(Close { id, last_seen }) => self.close(id, last_seen, time),
+            Change::Listed => self.apply_listed(time),
+        }
+        self.end = self.end.max(time);
+    }
+
+    fn apply_gap(&mut self, gap: Gap) {
+        let begin = match gap.cause {
+            // Told by one who does not know of earlier incarnations: what they watched stays
+            // watched.
+            GapCause::NotRunning | GapCause::Retention => gap.begin.max(self.end),
+            GapCause::EventsLost | GapCause::SourceFailed => gap.begin,
+        };
+        if self.begin.is_some_and(|start| start < gap.end) && begin < gap.end {
+            self.gaps.push(Gap { begin, ..gap });
+        }
+        if gap.cause == GapCause::SourceFailed {
+            return; // the source compares with what it saw last; nothing is listed again
+        }
+        self.relisting = true;
+        self.open.values_mut().for_each(|open| open.confirmed = false);
+        for namespace in self.namespaces.values_mut() {
+            namespace.addresses.iter_mut().for_each(|span| span.confirmed = false);
+        }
+    }
+
+    /// After a gap: what was not listed again ended at some moment of the gap.
+    fn apply_listed(&mut self, time: BootTime) {
+        if !std::mem::take(&mut self.relisting) {
+            return;
+        }
+        let last_watched = self.last_watched();
+        let gone: Vec<SocketId> =
+            self.open.iter().filter(|(_, open)| !open.confirmed).map(|(&id, _)| id).collect();
+        for id in gone {
+            self.close(id, last_watched, time);
+        }
+        for namespace in self.namespaces.values_mut() {
+            for span in &mut namespace.addresses {
+                if !span.confirmed && span.until.is_none() {
+                    span.until = Some(time);
+                }
+            }
+        }
+    }
+
+    /// When the last gap began; the boot itself before the first.
+    fn last_watched(&self) -> BootTime {
+        self.gaps.last().map_or(BootTime(0), |gap| gap.begin)
+    }
+
+    fn apply_namespace_gone(&mut self, id: NamespaceId, time: BootTime) {
+        let Some(namespace) = self.namespaces.get_mut(&id) else {
+            return;
+        };
+        namespace.gone = Some(time);
+        // Its sockets were closed by events of their own; what is left was last known of then.
+        for span in &mut namespace.addresses {
+            span.until.get_or_insert(time);
+        }
+        let last_seen = self.end;
+        let left: Vec<SocketId> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.socket.namespace() == id)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in left {
+            self.close(id, last_seen, time);
+        }
+    }
+
+    fn apply_address(&mut self, address: Address, time: BootTime) {
+        // An address that was there when watching began (again) was there before, as far as
+        // anyone knows.
+        let since = if self.relisting { self.last_watched() } else { time };
+        let addresses = &mut self.namespaces.entry(address.namespace).or_default().addresses;
+        let known = addresses.iter_mut().find(|s| s.address == address && s.until.is_none());
+        if let Some(span) = known {
+            span.confirmed = true;
+        } else {
+            addresses.push(AddressSpan { address, since, until: None, confirmed: true });
+        }
+    }
+
+    fn apply_open(&mut self, open: Open, time: BootTime) {
+        let Open { id, socket, owners, not_before } = open;
+        if let Some(known) = self.open.get_mut(&id) {
+            if known.socket == socket {
+                // Listed again after a gap: the same socket, perhaps in other hands.
+                known.confirmed = true;
+                return self.apply_owners(Owners { id, owners, not_before }, time);
+            }
+            let last_seen = self.end.min(time);
+            self.close(id, last_seen, time);
+        }
+        let span = Span {
+            socket: id,
+            role: socket.role(),
+            owners: owners.into(),
+            not_before: not_before.min(time),
+            first_seen: time,
+            last_seen: None,
+            not_after: None,
+            dual_stack: socket.is_dual_stack(),
+        };
+        let namespace = self.namespaces.entry(socket.namespace()).or_default();
+        namespace.tree.entry(Node::of(&socket)).or_default().push(span);
+        self.open.insert(id, OpenSocket { socket, confirmed: true });
+    }
+
+    fn apply_owners(&mut self, change: Owners, time: BootTime) {
+        let Owners { id, owners, not_before } = change;
+        let not_before = not_before.min(time);
+        let Some(spans) = self.open.get(&id).and_then(|open| {
+            self.namespaces.get_mut(&open.socket.namespace())?.tree.get_mut(&Node::of(&open.socket))
+        }) else {
+            return;
+        };
+        let Some(current) =
+            spans.iter_mut().rev().find(|s| s.socket == id && s.not_after.is_none())
+        else {
+            return;
+        };
+        if owners.is_empty() || *current.owners == *owners {
+            return;
+        }
+        if current.owners.is_empty() {
+            // Seen before its owner was: nobody else is known to have held it.
+            current.owners = owners.into();
+            return;
+        }
+        current.last_seen = Some(not_before.max(current.first_seen));
+        current.not_after = Some(time);
+        let next = Span {
+            owners: owners.into(),
+            not_before,
+            first_seen: time,
+            last_seen: None,
+            not_after: None,
+            ..current.clone()
+        };
+        spans.push(next);
+    }
+
+    fn close(&mut self, id: SocketId, last_seen: BootTime, time: BootTime) {
+        let Some(OpenSocket { socket, .. }) = self.open.remove(&id) else {
+            return;
+        };
+        let Some(namespace) = self.namespaces.get_mut(&socket.namespace()) else {
+            return;
+        };
+        let Some(spans) = namespace.tree.get_mut(&Node::of(&socket)) else {
+            return;
+        };
+        for span in spans.iter_mut().rev().filter(|s| s.socket == id && s.not_after.is_none()) {
+            let last_seen = last_seen.max(span.first_seen);
+            span.last_seen = Some(last_seen);
+            span.not_after = Some(time.max(last_seen));
+        }
+    }
+
+    /// Forgets what ended before `before`. Flows from before that moment are answered "before the
+    /// history begins" from now on.
+    pub fn prune(&mut self, before: BootTime) {
+        if self.begin.is_none_or(|begin| begin >= before) {
+            return;
+        }
+        self.begin = Some(before.min(self.end));
+        self.gaps.retain(|gap| gap.end > before);
+        let past = self.coverage.partition_point(|&(time, _)| time <= before).saturating_sub(1);
+        self.coverage.drain(..past);
+        self.own_clock.prune(before);
+        self.collector_clock.prune(before);
+        let ended = |moment: Option<BootTime>| moment.is_some_and(|moment| moment < before);
+        let mut held: HashMap<ProcessKey, ()> = HashMap::new();
+        self.namespaces.retain(|_, namespace| {
+            namespace.addresses.retain(|span| !ended(span.until));
+            namespace.tree.retain(|_, spans| {
+                spans.retain(|span| !ended(span.not_after));
+                held.extend(spans.iter().flat_map(|s| s.owners.iter()).map(|&owner| (owner, ())));
+                !spans.is_empty()
+            });
+            !(ended(namespace.gone) && namespace.tree.is_empty())
+        });
+        self.processes.retain(|key, facts| {
+            let past = facts.partition_point(|&(time, _)| time <= before).saturating_sub(1);
+            facts.drain(..past);
+            held.contains_key(key) || facts.iter().any(|&(time, _)| time >= before)
+        });
+    }
+
+    pub(crate) fn clock(&self, clock: FlowClock) -> &Clock {
+        match clock {
+            FlowClock::Host => &self.own_clock,
+            FlowClock::Collector => &self.collector_clock,
+        }
+    }
+
+    /// The namespace that is called this in that stretch of time.
+    pub(crate) fn resolve(
+        &self,
+        which: &WhichNamespace,
+        stretch: &RangeInclusive<BootTime>,
+    ) -> Option<NamespaceId> {
+        let called = |facts: &Namespace| match which {
+            WhichNamespace::Initial => facts.initial,
+            WhichNamespace::Named(name) => facts.name.as_ref() == Some(name),
+            WhichNamespace::Inode(inode) => facts.inode == *inode,
+        };
+        self.namespaces
+            .iter()
+            .filter(|(_, n)| n.facts.as_ref().is_some_and(called))
+            .find(|(_, n)| n.gone.is_none_or(|gone| gone >= *stretch.start()))
+            .map(|(&id, _)| id)
+    }
+
+    /// The namespaces that hold an address at any moment of a stretch.
+    pub(crate) fn holders<'a>(
+        &'a self,
+        address: IpAddr,
+        stretch: &'a RangeInclusive<BootTime>,
+    ) -> impl Iterator<Item = NamespaceId> + 'a {
+        self.namespaces
+            .iter()
+            .filter(move |(_, namespace)| {
+                namespace.addresses.iter().any(|span| {
+                    span.covers(address)
+                        && span.since <= *stretch.end()
+                        && span.until.is_none_or(|until| until >= *stretch.start())
+                })
+            })
+            .map(|(&id, _)| id)
+    }
+
+    /// The spans of sockets connected from `local` to `remote`.
+    pub(crate) fn connected(
+        &self,
+        namespace: NamespaceId,
+        protocol: Protocol,
+        local: Endpoint,
+        remote: Endpoint,
+    ) -> impl Iterator<Item = &Span> {
+        self.at(namespace, Node { protocol, local, remote: Some(remote) })
+    }
+
+    /// The spans of listening and unconnected sockets that take what is sent to `local`: bound to
+    /// its very address, or to all of them.
+    pub(crate) fn bound(
+        &self,
+        namespace: NamespaceId,
+        protocol: Protocol,
+        local: Endpoint,
+    ) -> [Vec<&Span>; 2] {
+        use std::net::{Ipv4Addr, Ipv6Addr};
+        let at = |local| self.at(namespace, Node { protocol, local, remote: None });
+        let v6_any = Endpoint::new(Ipv6Addr::UNSPECIFIED, local.port());
+        let any = match local.address() {
+            IpAddr::V6(_) => at(v6_any).collect(),
+            IpAddr::V4(_) => at(Endpoint::new(Ipv4Addr::UNSPECIFIED, local.port()))
+                .chain(at(v6_any).filter(|span| span.dual_stack))
+                .collect(),
+        };
+        [at(local).collect(), any]
+    }
+
+    fn at(&self, namespace: NamespaceId, node: Node) -> impl Iterator<Item = &Span> {
+        self.namespaces.get(&namespace).and_then(|n| n.tree.get(&node)).into_iter().flatten()
+    }
+
+    /// The facts of a process as they were at a moment (the first known, if it is earlier).
+    pub(crate) fn process(&self, key: ProcessKey, at: BootTime) -> Option<&Arc<Process>> {
+        let known = self.processes.get(&key)?;
+        let index = known.partition_point(|&(time, _)| time <= at).saturating_sub(1);
+        known.get(index).map(|(_, process)| process)
+    }
+
+    /// The first gap that touches a stretch.
+    pub(crate) fn gap(&self, stretch: &RangeInclusive<BootTime>) -> Option<GapCause> {
+        let touches = |gap: &&Gap| gap.begin <= *stretch.end() && gap.end > *stretch.start();
+        self.gaps.iter().find(touches).map(|gap| gap.cause)
+    }
+
+    /// Whether all of a stretch was watched so well that what was not seen was not there.
+    pub(crate) fn complete(&self, stretch: &RangeInclusive<BootTime>) -> bool {
+        let from = self.coverage.partition_point(|&(time, _)| time <= *stretch.start());
+        let until = self.coverage.partition_point(|&(time, _)| time <= *stretch.end());
+        from > 0 && self.coverage[from - 1..until].iter().all(|&(_, c)| c == Coverage::Complete)
+    }
+}
+
+impl Span {
+    /// Whether it may have existed at some moment of a stretch; `end` is the history's.
+    pub(crate) fn may_touch(&self, stretch: &RangeInclusive<BootTime>, end: BootTime) -> bool {
+        let not_before = self.not_before.max(self.first_seen.minus(BETWEEN_LOOKS));
+        let not_after = match (self.last_seen, self.not_after) {
+            (Some(last_seen), Some(not_after)) => not_after.min(last_seen.plus(BETWEEN_LOOKS)),
+            _ => end,
+        };
+        not_before <= *stretch.end() && *stretch.start() <= not_after
+    }
+}
+
+impl Node {
+    fn of(socket: &Socket) -> Self {
+        Self { protocol: socket.protocol(), local: socket.local(), remote: socket.remote() }
+    }
+}
+
+impl AddressSpan {
+    fn covers(&self, address: IpAddr) -> bool {
+        let own = self.address.address;
+        own == address
+            || match (own, address) {
+                // All of 127.0.0.0/8 is local where lo has 127.0.0.1/8 (RFC 1122 section 3.2.1.3).
+                (IpAddr::V4(own), IpAddr::V4(address)) if own.is_loopback() => {
+                    let bits = u32::from(self.address.prefix.min(32));
+                    let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+                    address.is_loopback() && own.to_bits() & mask == address.to_bits() & mask
+                }
+                _ => false,
+            }
+    }
+}

@@ -1,0 +1,276 @@
+//! The log: the numbered events of one incarnation, as a tracker keeps them for those who ask.
+//!
+//! What is older than it keeps is dropped, except what is **still true** (a socket that is still
+//! open, the facts of its owner): a reader that comes late, or comes back late, is told how far the
+//! log no longer reaches and what is still true of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::BootTime;
+use crate::event::{Address, Change, Coverage, Event, Gap, GapCause};
+use crate::process::{BootId, ProcessKey};
+use crate::socket::{NamespaceId, SocketId};
+use crate::vantage::HostId;
+
+/// One start of a tracker: its numbers are never given again, because the incarnation never is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// The host.
+    pub host: HostId,
+    /// The boot.
+    pub boot: BootId,
+    /// Counts the tracker's starts on that host, from 1.
+    pub number: u64,
+}
+
+/// A place in a log: all events up to this sequence number are known to whoever holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// In which log.
+    pub incarnation: Incarnation,
+    /// The last event known; 0 before the first.
+    pub sequence: u64,
+}
+
+/// How many versions of a process' facts are kept once they are old; a process that calls exec
+/// in a loop must not fill the memory.
+const MOST_VERSIONS: usize = 16;
+
+/// How many processes without sockets are tolerated before they are looked for: looking walks
+/// the whole log.
+const STRANGERS: usize = 4096;
+
+/// The log of one incarnation, in memory.
+#[derive(Debug)]
+pub struct Log {
+    incarnation: Incarnation,
+    /// What is still true of the dropped events.
+    still_true: StillTrue,
+    /// Everything up to this number was dropped; 0 when nothing was.
+    dropped_through: u64,
+    /// Everything before this moment may have been dropped.
+    dropped_until: BootTime,
+    recent: VecDeque<Event>,
+    watched_until: BootTime,
+}
+
+impl Log {
+    /// Opens a log with the two events that begin every incarnation: how well is watched from
+    /// `now` on, and that nobody watched before.
+    #[must_use]
+    pub fn open(incarnation: Incarnation, coverage: Coverage, now: BootTime) -> Self {
+        let mut log = Self {
+            incarnation,
+            still_true: StillTrue::default(),
+            dropped_through: 0,
+            dropped_until: BootTime(0),
+            recent: VecDeque::new(),
+            watched_until: now,
+        };
+        log.push(now, Change::Watch(coverage));
+        let cause = GapCause::NotRunning;
+        log.push(now, Change::Gap(Gap { begin: BootTime(0), end: now, cause }));
+        log
+    }
+
+    /// Whose log.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The number of the newest event.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.dropped_through + self.recent.len() as u64
+    }
+
+    /// Everything up to here is in the log.
+    #[must_use]
+    pub fn watched_until(&self) -> BootTime {
+        self.watched_until
+    }
+
+    /// How many events it holds: recent ones, and older ones that are still true.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.recent.len() + self.still_true.len()
+    }
+
+    /// Whether it holds nothing. (A log never does: it opens with two events.)
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds an event.
+    pub fn push(&mut self, time: BootTime, change: Change) {
+        let sequence = self.newest() + 1;
+        self.recent.push_back(Event { sequence, time, change });
+        self.watched(time);
+    }
+
+    /// Nothing but what is in the log happened until `until`.
+    pub fn watched(&mut self, until: BootTime) {
+        self.watched_until = self.watched_until.max(until);
+    }
+
+    /// Drops events from before `before`, and the oldest ones beyond `most`.
+    pub fn prune(&mut self, before: BootTime, most: usize) {
+        while let Some(oldest) = self.recent.front() {
+            if oldest.time >= before && self.recent.len() <= most {
+                break;
+            }
+            let Some(event) = self.recent.pop_front() else {
+                break;
+            };
+            self.dropped_through = event.sequence;
+            self.dropped_until = self.dropped_until.max(event.time);
+            self.still_true.fold(event);
+        }
+        let StillTrue { processes, sockets, .. } = &self.still_true;
+        if processes.len() > STRANGERS + 2 * sockets.len() {
+            self.still_true.forget_strangers(&self.recent);
+        }
+    }
+
+    /// What a reader needs who knows everything up to `sequence`.
+    #[must_use]
+    pub fn since(&self, sequence: u64) -> Since {
+        if sequence >= self.dropped_through {
+            Since::Next(sequence)
+        } else {
+            Since::Dropped { until: self.dropped_until, through: self.dropped_through }
+        }
+    }
+
+    /// The kept events after `sequence`, oldest first. Only whole from `dropped_through` on: see
+    /// [`Log::since`].
+    pub fn events(&self, sequence: u64) -> impl Iterator<Item = &Event> {
+        let skip = sequence.saturating_sub(self.dropped_through);
+        self.recent.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+    }
+
+    /// What is still true of the dropped events, in the order of their numbers; ends with
+    /// [`Change::Listed`].
+    #[must_use]
+    pub fn still_true(&self) -> Vec<Event> {
+        let mut events = self.still_true.events();
+        events.sort_by_key(|event| event.sequence);
+        let sequence = self.dropped_through;
+        events.push(Event { sequence, time: self.dropped_until, change: Change::Listed });
+        events
+    }
+}
+
+/// Where a reader can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// With the event after this one.
+    Next(u64),
+    /// Events it needs are dropped: with what is still true, then after `through`.
+    Dropped {
+        /// Everything before this moment may be missing.
+        until: BootTime,
+        /// The last number dropped.
+        through: u64,
+    },
+}
+
+/// The events that no later one has overtaken.
+#[derive(Debug, Default)]
+struct StillTrue {
+    watch: Option<Event>,
+    clock: Option<Event>,
+    namespaces: BTreeMap<NamespaceId, Event>,
+    addresses: BTreeMap<Address, Event>,
+    /// All versions: a flow from before an exec belongs to the program of then.
+    processes: BTreeMap<ProcessKey, Vec<Event>>,
+    sockets: BTreeMap<SocketId, Event>,
+}
+
+impl StillTrue {
+    fn fold(&mut self, event: Event) {
+        match &event.change {
+            Change::Watch(_) => self.watch = Some(event),
+            Change::Clock(_) => self.clock = Some(event),
+            Change::Namespace(namespace) => {
+                self.namespaces.insert(namespace.id, event);
+            }
+            Change::NamespaceGone(id) => {
+                self.namespaces.remove(id);
+                self.addresses.retain(|address, _| address.namespace != *id);
+            }
+            Change::Address(address) => {
+                self.addresses.insert(*address, event);
+            }
+            Change::AddressGone(address) => {
+                self.addresses.remove(address);
+            }
+            Change::Process(process) => {
+                let versions = self.processes.entry(process.key).or_default();
+                if versions.len() == MOST_VERSIONS {
+                    versions.remove(0);
+                }
+                versions.push(event);
+            }
+            Change::Open(open) => {
+                self.sockets.insert(open.id, event);
+            }
+            Change::Owners(change) => {
+                let Some(open) = self.sockets.get_mut(&change.id) else {
+                    return;
+                };
+                if let Change::Open(what) = &mut open.change {
+                    if !what.owners.is_empty() {
+                        // Who held it before is no longer told, so neither is since when.
+                        what.not_before = change.not_before;
+                        (open.sequence, open.time) = (event.sequence, event.time);
+                    }
+                    what.owners.clone_from(&change.owners);
+                }
+            }
+            Change::Close(close) => {
+                self.sockets.remove(&close.id);
+            }
+            // The reader is told of one gap that covers all that was dropped.
+            Change::Gap(_) | Change::Listed => {}
+        }
+    }
+
+    /// Facts of processes that hold no socket, and that no event names which is still to come,
+    /// need no longer be told.
+    fn forget_strangers(&mut self, to_come: &VecDeque<Event>) {
+        let named: BTreeSet<ProcessKey> = self
+            .sockets
+            .values()
+            .chain(to_come.iter())
+            .filter_map(|event| match &event.change {
+                Change::Open(open) => Some(&open.owners),
+                Change::Owners(change) => Some(&change.owners),
+                _ => None,
+            })
+            .flatten()
+            .copied()
+            .collect();
+        self.processes.retain(|key, _| named.contains(key));
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.watch.is_some())
+            + usize::from(self.clock.is_some())
+            + self.namespaces.len()
+            + self.addresses.len()
+            + self.processes.values().map(Vec::len).sum::<usize>()
+            + self.sockets.len()
+    }
+
+    fn events(&self) -> Vec<Event> {
+        let single = self.watch.iter().chain(&self.clock);
+        let mapped = self.namespaces.values().chain(self.addresses.values());
+        let held = self.processes.values().flatten().chain(self.sockets.values());
+        single.chain(mapped).chain(held).cloned().collect()
+    }
+}

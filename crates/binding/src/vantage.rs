@@ -1,0 +1,65 @@
+//! A vantage says where a flow was seen, and by whose clock: without it a flow's addresses and
+//! times have no meaning. `127.0.0.1` in two network namespaces, or `172.17.0.2` on every
+//! container host, are different places.
+
+use serde::{Deserialize, Serialize};
+
+/// A tracked host: the first 16 bytes of the SHA-256 of its tracker's public key, so that no host
+/// can speak for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostId(pub [u8; 16]);
+
+impl std::fmt::Display for HostId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Where the exporter captured, and how its times are to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vantage {
+    /// Where.
+    pub place: Place,
+    /// By whose clock.
+    pub clock: FlowClock,
+    /// How far off the record's times may be, in nanoseconds, either way.
+    pub tolerance: u64,
+}
+
+impl Vantage {
+    /// One second: a NetFlow v9 header (RFC 3954 section 5.1) counts whole seconds, so that times
+    /// derived from it may be up to a second off however good the clocks are.
+    pub const TOLERANCE: u64 = 1_000_000_000;
+}
+
+/// Where a flow was captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On some network. An address means whichever tracked place holds it at the time; one that
+    /// several hold means none of them for certain.
+    Outside,
+    /// Inside a network namespace of a tracked host: its own addresses, loopback too, mean itself.
+    Inside(HostId, WhichNamespace),
+}
+
+/// Names a network namespace as people do. Resolved at the flow's time, because names and inodes
+/// return.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhichNamespace {
+    /// The host's own.
+    Initial,
+    /// By its name under `/run/netns`.
+    Named(String),
+    /// By the inode of its nsfs file.
+    Inode(u64),
+}
+
+/// The clock that stamped a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowClock {
+    /// The tracked host's own real-time clock, steps and all: the exporter runs on it, or both
+    /// are kept right by the same time service.
+    Host,
+    /// The clock of whoever collects the flows: the tracked host's may be wrong.
+    Collector,
+}

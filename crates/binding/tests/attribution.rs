@@ -1,0 +1,621 @@
+//! What `attribute` answers, on histories written by hand.
+//!
+//! Seconds everywhere; the host booted at real second 1,000,000.
+
+use std::net::IpAddr;
+
+use procflow_binding::{
+    Address, Attribution, BootId, BootTime, Change, Close, Coverage, Event, FlowClock, Gap,
+    GapCause, Histories, HostId, Namespace, NamespaceId, Open, Owner, Owners, Place, Process,
+    ProcessKey, Quality, Reason, Socket, SocketId, Vantage, WhichNamespace,
+};
+use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
+
+const EPOCH: i64 = 1_000_000;
+const POLLED: Coverage = Coverage::Polled { period: 100_000_000 };
+const HOME: NamespaceId = NamespaceId(1);
+const CONTAINER: NamespaceId = NamespaceId(2);
+
+fn boot(seconds: f64) -> BootTime {
+    BootTime((seconds * 1e9) as u64)
+}
+
+fn real(seconds: f64) -> Timestamp {
+    Timestamp((seconds * 1e9) as i64 + EPOCH * 1_000_000_000)
+}
+
+fn at(endpoint: &str) -> Endpoint {
+    endpoint.parse::<std::net::SocketAddr>().unwrap().into()
+}
+
+fn process(pid: u32) -> ProcessKey {
+    ProcessKey { pid, start: BootTime(u64::from(pid)) }
+}
+
+/// A host whose story is told line by line.
+struct Story {
+    host: HostId,
+    boot: BootId,
+    events: Vec<Event>,
+    until: f64,
+}
+
+impl Story {
+    /// Watched from second 100, with 10.0.0.1 and loopback, and nothing open.
+    fn begins(coverage: Coverage) -> Self {
+        let story =
+            Self { host: HostId([1; 16]), boot: BootId([1; 16]), events: vec![], until: 1e6 };
+        let now = boot(100.0);
+        story
+            .then(100.0, Change::Watch(coverage))
+            .then(
+                100.0,
+                Change::Gap(Gap { begin: BootTime(0), end: now, cause: GapCause::NotRunning }),
+            )
+            .then(100.0, Change::Clock(real(100.0)))
+            .namespace(100.0, HOME, None)
+            .address(100.0, HOME, "127.0.0.1", 8)
+            .address(100.0, HOME, "10.0.0.1", 24)
+            .address(100.0, HOME, "fd00::1", 64)
+            .then(100.0, Change::Listed)
+    }
+
+    fn on(mut self, host: u8, boot: u8) -> Self {
+        (self.host, self.boot) = (HostId([host; 16]), BootId([boot; 16]));
+        self
+    }
+
+    fn then(mut self, seconds: f64, change: Change) -> Self {
+        let sequence = self.events.len() as u64 + 1;
+        self.events.push(Event { sequence, time: boot(seconds), change });
+        self
+    }
+
+    fn namespace(self, seconds: f64, id: NamespaceId, name: Option<&str>) -> Self {
+        let (name, initial) = (name.map(str::to_owned), id == HOME);
+        self.then(seconds, Change::Namespace(Namespace { id, inode: id.0, name, initial }))
+    }
+
+    fn address(self, seconds: f64, namespace: NamespaceId, address: &str, prefix: u8) -> Self {
+        let address: IpAddr = address.parse().unwrap();
+        self.then(seconds, Change::Address(Address { namespace, address, prefix }))
+    }
+
+    fn process(self, seconds: f64, pid: u32, comm: &str) -> Self {
+        let process = Process {
+            key: process(pid),
+            comm: comm.to_owned(),
+            executable: None,
+            uid: Some(0),
+            user: None,
+            container: None,
+            unit: None,
+        };
+        self.then(seconds, Change::Process(process))
+    }
+
+    /// A socket comes into view; its owners have facts if they were given with `process`.
+    fn open(self, seconds: f64, id: u64, socket: Socket, pids: &[u32]) -> Self {
+        let owners = pids.iter().copied().map(process).collect();
+        let not_before = boot(seconds - 0.1);
+        self.then(seconds, Change::Open(Open { id: SocketId(id), socket, owners, not_before }))
+    }
+
+    fn owners(self, seconds: f64, id: u64, pids: &[u32]) -> Self {
+        let owners = pids.iter().copied().map(process).collect();
+        let not_before = boot(seconds - 0.1);
+        self.then(seconds, Change::Owners(Owners { id: SocketId(id), owners, not_before }))
+    }
+
+    fn close(self, seconds: f64, id: u64) -> Self {
+        let last_seen = boot(seconds - 0.1);
+        self.then(seconds, Change::Close(Close { id: SocketId(id), last_seen }))
+    }
+
+    fn tell(self) -> Histories {
+        let mut histories = Histories::default();
+        self.tell_to(&mut histories);
+        histories
+    }
+
+    fn tell_to(self, histories: &mut Histories) {
+        let history = histories.entry(self.host, self.boot);
+        self.events.into_iter().for_each(|event| history.apply(event));
+        history.watched_until(boot(self.until));
+    }
+}
+
+fn tcp(local: &str, remote: &str) -> Socket {
+    Socket::connected(HOME, Protocol::TCP, at(local), at(remote))
+}
+
+fn outside() -> Vantage {
+    Vantage { place: Place::Outside, clock: FlowClock::Host, tolerance: 1_000_000_000 }
+}
+
+fn exact_clock() -> Vantage {
+    Vantage { tolerance: 0, ..outside() }
+}
+
+fn inside(host: u8, which: WhichNamespace) -> Vantage {
+    Vantage { place: Place::Inside(HostId([host; 16]), which), ..outside() }
+}
+
+fn flow(protocol: Protocol, source: &str, destination: &str) -> FlowKey {
+    FlowKey { protocol, source: at(source), destination: at(destination) }
+}
+
+fn ask(histories: &Histories, key: FlowKey, from: f64, to: f64, vantage: &Vantage) -> Attribution {
+    histories.attribute(&key, Interval { first: real(from), last: real(to) }, vantage)
+}
+
+/// "comm comm quality", or what else there is to say.
+fn say(owner: &Owner) -> String {
+    let names = |holders: &[procflow_binding::Holder]| {
+        holders.iter().map(|h| h.process.comm.clone()).collect::<Vec<_>>().join(" ")
+    };
+    match owner {
+        Owner::Known { holders, quality } => format!("{} {quality}", names(holders)),
+        Owner::Ambiguous { candidates } => format!("{} ambiguous", names(candidates)),
+        Owner::Kernel => "kernel".to_owned(),
+        Owner::Unknown(reason) => reason.to_string(),
+    }
+}
+
+const OUT: (&str, &str) = ("10.0.0.1:40000", "192.0.2.7:443");
+
+fn source(histories: &Histories, from: f64, to: f64, vantage: &Vantage) -> String {
+    say(&ask(histories, flow(Protocol::TCP, OUT.0, OUT.1), from, to, vantage).source)
+}
+
+fn one_connection() -> Story {
+    Story::begins(POLLED)
+        .process(200.0, 7, "curl")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .close(210.0, 1)
+}
+
+#[test]
+fn a_connection_seen_in_time_is_exact_and_its_peer_is_not_ours() {
+    let histories = one_connection().tell();
+    let answer = ask(&histories, flow(Protocol::TCP, OUT.0, OUT.1), 201.0, 205.0, &outside());
+    assert_eq!(say(&answer.source), "curl exact");
+    assert_eq!(say(&answer.destination), "not-this-host");
+    let back = ask(&histories, flow(Protocol::TCP, OUT.1, OUT.0), 201.0, 205.0, &outside());
+    assert_eq!(say(&back.destination), "curl exact");
+}
+
+#[test]
+fn shortly_after_its_last_sight_it_is_extrapolated_and_later_not_observed() {
+    let histories = one_connection().tell();
+    assert_eq!(source(&histories, 210.5, 210.6, &outside()), "curl extrapolated");
+    assert_eq!(source(&histories, 215.0, 215.1, &outside()), "not-observed");
+    assert_eq!(source(&histories, 209.95, 209.96, &exact_clock()), "curl extrapolated");
+    assert!(!Quality::Extrapolated.is_observation());
+}
+
+#[test]
+fn another_protocol_or_another_peer_is_another_flow() {
+    let histories = one_connection().tell();
+    let key = flow(Protocol::UDP, OUT.0, OUT.1);
+    assert_eq!(say(&ask(&histories, key, 201.0, 205.0, &outside()).source), "not-observed");
+    let key = flow(Protocol::TCP, OUT.0, "192.0.2.8:443");
+    assert_eq!(say(&ask(&histories, key, 201.0, 205.0, &outside()).source), "not-observed");
+}
+
+#[test]
+fn a_wildcard_listener_explains_a_connection_nobody_accepted() {
+    let histories = Story::begins(POLLED)
+        .process(150.0, 9, "nginx")
+        .open(150.0, 1, Socket::listening(HOME, at("0.0.0.0:80"), false), &[9])
+        .tell();
+    let key = flow(Protocol::TCP, "192.0.2.7:5555", "10.0.0.1:80");
+    assert_eq!(say(&ask(&histories, key, 200.0, 200.1, &outside()).destination), "nginx listener");
+    let v6 = flow(Protocol::TCP, "[2001:db8::1]:5555", "[fd00::1]:80");
+    assert_eq!(say(&ask(&histories, v6, 200.0, 200.1, &outside()).destination), "not-observed");
+}
+
+#[test]
+fn an_accepted_connection_is_its_acceptors_and_not_the_listeners() {
+    let histories = Story::begins(POLLED)
+        .process(150.0, 9, "master")
+        .process(150.0, 10, "worker")
+        .open(150.0, 1, Socket::listening(HOME, at("[::]:80"), true), &[9])
+        .open(200.0, 2, tcp("10.0.0.1:80", "192.0.2.7:5555"), &[10])
+        .tell();
+    let key = flow(Protocol::TCP, "192.0.2.7:5555", "10.0.0.1:80");
+    assert_eq!(say(&ask(&histories, key, 200.0, 201.0, &outside()).destination), "worker exact");
+    let other = flow(Protocol::TCP, "192.0.2.7:6666", "10.0.0.1:80");
+    let answer = ask(&histories, other, 200.0, 201.0, &outside());
+    assert_eq!(say(&answer.destination), "master listener", "dual-stack takes IPv4");
+}
+
+#[test]
+fn unconnected_udp_is_found_by_its_local_endpoint() {
+    let histories = Story::begins(POLLED)
+        .process(150.0, 9, "dnsmasq")
+        .process(150.0, 10, "special")
+        .open(150.0, 1, Socket::bound(HOME, Protocol::UDP, at("0.0.0.0:53"), false), &[9])
+        .open(150.0, 2, Socket::bound(HOME, Protocol::UDP, at("127.0.0.1:53"), false), &[10])
+        .tell();
+    let ours = |to| {
+        let key = flow(Protocol::UDP, "192.0.2.7:5353", to);
+        say(&ask(&histories, key, 200.0, 200.1, &outside()).destination)
+    };
+    assert_eq!(ours("10.0.0.1:53"), "dnsmasq local-endpoint");
+    assert_eq!(ours("127.0.0.1:53"), "special local-endpoint");
+    assert_eq!(ours("127.9.9.9:53"), "dnsmasq local-endpoint", "all of 127/8 is local");
+}
+
+#[test]
+fn a_v6_only_wildcard_takes_no_v4() {
+    let story = |dual| {
+        Story::begins(POLLED)
+            .process(150.0, 9, "named")
+            .open(150.0, 1, Socket::bound(HOME, Protocol::UDP, at("[::]:53"), dual), &[9])
+            .tell()
+    };
+    let key = flow(Protocol::UDP, "192.0.2.7:5353", "10.0.0.1:53");
+    let destination = |dual| say(&ask(&story(dual), key, 200.0, 200.1, &outside()).destination);
+    assert_eq!(destination(true), "named local-endpoint");
+    assert_eq!(destination(false), "not-observed");
+}
+
+#[test]
+fn time_decides_between_two_owners_of_one_port() {
+    let histories = Story::begins(POLLED)
+        .process(200.0, 7, "first")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .close(210.0, 1)
+        .process(220.0, 8, "second")
+        .open(220.0, 2, tcp(OUT.0, OUT.1), &[8])
+        .close(230.0, 2)
+        .tell();
+    assert_eq!(source(&histories, 205.0, 206.0, &outside()), "first exact");
+    assert_eq!(source(&histories, 225.0, 226.0, &outside()), "second exact");
+    assert_eq!(source(&histories, 215.0, 216.0, &outside()), "not-observed");
+    assert_eq!(source(&histories, 202.0, 228.0, &outside()), "first second exact");
+}
+
+#[test]
+fn owners_too_close_for_the_clock_are_ambiguous() {
+    let histories = Story::begins(POLLED)
+        .process(200.0, 7, "first")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .close(200.5, 1)
+        .process(200.8, 8, "second")
+        .open(200.8, 2, tcp(OUT.0, OUT.1), &[8])
+        .close(201.2, 2)
+        .tell();
+    assert_eq!(source(&histories, 200.2, 200.3, &outside()), "first second ambiguous");
+    assert_eq!(source(&histories, 200.2, 200.3, &exact_clock()), "first exact");
+    assert_eq!(source(&histories, 200.9, 201.0, &exact_clock()), "second exact");
+}
+
+#[test]
+fn one_program_in_two_processes_too_close_to_tell_is_still_ambiguous() {
+    let histories = Story::begins(POLLED)
+        .process(200.0, 7, "curl")
+        .process(200.0, 8, "curl")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .close(200.5, 1)
+        .open(200.8, 2, tcp(OUT.0, OUT.1), &[8])
+        .close(201.2, 2)
+        .tell();
+    assert_eq!(source(&histories, 200.2, 200.3, &outside()), "curl curl ambiguous");
+}
+
+#[test]
+fn a_shared_socket_has_all_its_owners() {
+    let histories = Story::begins(POLLED)
+        .process(150.0, 9, "gunicorn")
+        .process(150.0, 10, "worker")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[9])
+        .owners(201.0, 1, &[9, 10])
+        .owners(202.0, 1, &[10])
+        .tell();
+    assert_eq!(source(&histories, 200.0, 205.0, &outside()), "gunicorn worker exact");
+    assert_eq!(source(&histories, 204.5, 205.0, &outside()), "worker exact");
+}
+
+#[test]
+fn sockets_that_share_a_port_side_by_side_are_one_answer() {
+    let listener = |id| Socket::bound(HOME, Protocol::UDP, at(id), false);
+    let histories = Story::begins(POLLED)
+        .process(150.0, 9, "avahi")
+        .process(150.0, 10, "chrome")
+        .open(150.0, 1, listener("0.0.0.0:5353"), &[9])
+        .open(160.0, 2, listener("0.0.0.0:5353"), &[10])
+        .tell();
+    let key = flow(Protocol::UDP, "192.0.2.7:5353", "10.0.0.1:5353");
+    let answer = ask(&histories, key, 200.0, 200.1, &outside());
+    assert_eq!(say(&answer.destination), "avahi chrome local-endpoint");
+}
+
+#[test]
+fn a_socket_seen_before_its_owner_was_is_the_owners_from_the_start() {
+    let histories = Story::begins(POLLED)
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[])
+        .process(203.0, 7, "curl")
+        .owners(203.0, 1, &[7])
+        .tell();
+    assert_eq!(source(&histories, 200.1, 200.2, &exact_clock()), "curl exact");
+}
+
+#[test]
+fn a_socket_whose_owner_was_never_seen_says_so() {
+    let histories = Story::begins(POLLED).open(200.0, 1, tcp(OUT.0, OUT.1), &[]).tell();
+    assert_eq!(source(&histories, 200.1, 200.2, &outside()), "owner-not-seen");
+}
+
+#[test]
+fn a_process_is_what_it_was_then() {
+    let histories = Story::begins(POLLED)
+        .process(200.0, 7, "sh")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .process(210.0, 7, "nc")
+        .tell();
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "sh exact");
+    assert_eq!(source(&histories, 220.0, 222.0, &outside()), "nc exact");
+}
+
+#[test]
+fn before_watching_began_nothing_is_known() {
+    let histories = one_connection().tell();
+    assert_eq!(source(&histories, 50.0, 51.0, &outside()), "before-history");
+    assert_eq!(source(&histories, 100.5, 100.6, &outside()), "before-history", "tolerance");
+}
+
+#[test]
+fn after_the_last_word_nothing_is_known_yet() {
+    let mut story = one_connection();
+    story.until = 300.0;
+    let histories = story.tell();
+    assert_eq!(source(&histories, 299.5, 299.6, &outside()), "not-yet-known");
+    assert_eq!(source(&histories, 400.0, 400.1, &outside()), "not-yet-known");
+    assert_eq!(source(&histories, 298.0, 298.1, &outside()), "not-observed");
+}
+
+#[test]
+fn a_miss_in_a_gap_is_the_gaps() {
+    let gap = Gap { begin: boot(300.0), end: boot(305.0), cause: GapCause::EventsLost };
+    let histories = one_connection()
+        .then(305.0, Change::Gap(gap))
+        .address(305.0, HOME, "10.0.0.1", 24)
+        .then(305.1, Change::Listed)
+        .tell();
+    assert_eq!(source(&histories, 302.0, 302.1, &outside()), "gap-events-lost");
+    assert_eq!(source(&histories, 320.0, 320.1, &outside()), "not-observed");
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "curl exact");
+}
+
+#[test]
+fn a_restart_closes_what_it_does_not_list_again() {
+    let stopped = Gap { begin: BootTime(0), end: boot(300.0), cause: GapCause::NotRunning };
+    let second = ("10.0.0.1:40001", "192.0.2.7:443");
+    let mut histories = Story::begins(POLLED)
+        .process(200.0, 7, "curl")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .open(200.0, 2, tcp(second.0, second.1), &[7])
+        .then(300.0, Change::Watch(POLLED))
+        .then(300.0, Change::Gap(stopped))
+        .address(300.0, HOME, "10.0.0.1", 24)
+        .open(300.0, 2, tcp(second.0, second.1), &[7])
+        .then(300.0, Change::Listed)
+        .tell();
+    // The first was last seen at 200, when the last event before the gap was told.
+    assert_eq!(source(&histories, 250.0, 251.0, &outside()), "gap-tracker-not-running");
+    let key = flow(Protocol::TCP, second.0, second.1);
+    let still = ask(&histories, key, 250.0, 251.0, &outside());
+    assert_eq!(say(&still.source), "curl exact", "the same socket before and after");
+    histories.iter_mut().for_each(|history| history.prune(boot(310.0)));
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "before-history");
+}
+
+#[test]
+fn kernel_is_said_only_where_everything_was_watched() {
+    let complete = Story::begins(Coverage::Complete).tell();
+    assert_eq!(source(&complete, 200.0, 200.1, &outside()), "kernel");
+    let polled = Story::begins(POLLED).tell();
+    assert_eq!(source(&polled, 200.0, 200.1, &outside()), "not-observed");
+    let gap = Gap { begin: boot(199.0), end: boot(199.5), cause: GapCause::EventsLost };
+    let lossy = Story::begins(Coverage::Complete).then(199.5, Change::Gap(gap)).tell();
+    assert_eq!(source(&lossy, 200.0, 200.1, &outside()), "gap-events-lost");
+    let icmp = flow(Protocol::ICMP, "10.0.0.1:0", "192.0.2.7:771");
+    assert_eq!(say(&ask(&complete, icmp, 200.0, 200.0, &outside()).source), "kernel");
+}
+
+#[test]
+fn a_step_of_the_real_time_clock_changes_no_answer() {
+    for step in [-3600.0, 3600.0] {
+        // The clock is stepped at second 5000; the two connections lie on either side of it.
+        let story = Story::begins(POLLED)
+            .process(200.0, 7, "before")
+            .process(200.0, 8, "after")
+            .open(4000.0, 1, tcp(OUT.0, OUT.1), &[7])
+            .close(4990.0, 1)
+            .then(5000.0, Change::Clock(real(5000.0 + step)))
+            .open(5010.0, 2, tcp("10.0.0.1:40001", OUT.1), &[8])
+            .close(5020.0, 2)
+            .open(4999.0, 3, tcp("10.0.0.1:40002", OUT.1), &[7])
+            .close(5002.0, 3);
+        let histories = story.tell();
+        let ask_source = |port: u16, from: f64, to: f64| {
+            let key = flow(Protocol::TCP, &format!("10.0.0.1:{port}"), OUT.1);
+            say(&ask(&histories, key, from, to, &outside()).source)
+        };
+        assert_eq!(ask_source(40000, 4500.0, 4510.0), "before exact", "{step}");
+        assert_eq!(ask_source(40001, 5011.0 + step, 5012.0 + step), "after exact", "{step}");
+        // Began before the step, ended after it, as its stamps say.
+        assert_eq!(ask_source(40002, 4999.5, 5001.5 + step), "before exact", "{step}");
+    }
+}
+
+#[test]
+fn one_port_an_hour_apart_under_a_clock_that_went_back_an_hour_is_not_guessed() {
+    let histories = Story::begins(POLLED)
+        .process(200.0, 7, "early")
+        .process(200.0, 8, "late")
+        .open(4000.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .close(4010.0, 1)
+        .then(5000.0, Change::Clock(real(1400.0)))
+        .open(7600.0, 2, tcp(OUT.0, OUT.1), &[8])
+        .close(7610.0, 2)
+        .tell();
+    assert_eq!(source(&histories, 4002.0, 4008.0, &outside()), "early late ambiguous");
+}
+
+#[test]
+fn the_collectors_clock_serves_where_the_hosts_is_wrong() {
+    let mut histories = one_connection().tell();
+    // The host believes in 1,000,100 at boot second 100; the collector says a day later.
+    let day = 86_400.0;
+    for history in histories.iter_mut() {
+        history.collector_sample(procflow_binding::ClockSample {
+            boot: boot(100.0),
+            real: real(100.0 + day),
+        });
+    }
+    let collector = Vantage { clock: FlowClock::Collector, ..outside() };
+    assert_eq!(source(&histories, 201.0 + day, 205.0 + day, &collector), "curl exact");
+    assert_eq!(source(&histories, 201.0, 205.0, &outside()), "curl exact");
+}
+
+/// Two namespaces with the same loopback and the same 5-tuple in each.
+fn two_namespaces() -> Story {
+    let local =
+        |ns| Socket::connected(ns, Protocol::TCP, at("127.0.0.1:40000"), at("127.0.0.1:80"));
+    Story::begins(POLLED)
+        .namespace(100.0, CONTAINER, Some("box"))
+        .address(100.0, CONTAINER, "127.0.0.1", 8)
+        .address(100.0, CONTAINER, "10.9.0.2", 24)
+        .process(150.0, 7, "host-curl")
+        .process(150.0, 8, "box-curl")
+        .open(200.0, 1, local(HOME), &[7])
+        .open(200.0, 2, local(CONTAINER), &[8])
+}
+
+#[test]
+fn loopback_in_two_namespaces_is_two_places() {
+    let histories = two_namespaces().tell();
+    let key = flow(Protocol::TCP, "127.0.0.1:40000", "127.0.0.1:80");
+    let source = |vantage: &Vantage| say(&ask(&histories, key, 201.0, 202.0, vantage).source);
+    assert_eq!(source(&inside(1, WhichNamespace::Initial)), "host-curl exact");
+    assert_eq!(source(&inside(1, WhichNamespace::Named("box".into()))), "box-curl exact");
+    assert_eq!(source(&inside(1, WhichNamespace::Inode(2))), "box-curl exact");
+    assert_eq!(source(&inside(1, WhichNamespace::Named("other".into()))), "not-this-host");
+    assert_eq!(source(&inside(9, WhichNamespace::Initial)), "not-this-host");
+    assert_eq!(source(&outside()), "host-curl box-curl ambiguous");
+}
+
+#[test]
+fn a_socket_of_one_namespace_never_explains_a_flow_of_another() {
+    let histories = two_namespaces().close(300.0, 2).tell();
+    let key = flow(Protocol::TCP, "127.0.0.1:40000", "127.0.0.1:80");
+    let source = |vantage: &Vantage| say(&ask(&histories, key, 400.0, 402.0, vantage).source);
+    assert_eq!(source(&inside(1, WhichNamespace::Named("box".into()))), "not-observed");
+    // Seen from nowhere in particular: it may have been the container's, which was not observed.
+    assert_eq!(source(&outside()), "host-curl ambiguous");
+}
+
+#[test]
+fn inside_one_namespace_an_address_of_another_is_still_found() {
+    let histories = two_namespaces()
+        .open(
+            200.0,
+            3,
+            Socket::connected(CONTAINER, Protocol::TCP, at("10.9.0.2:5000"), at("10.0.0.1:80")),
+            &[8],
+        )
+        .tell();
+    let key = flow(Protocol::TCP, "10.9.0.2:5000", "10.0.0.1:80");
+    let answer = ask(&histories, key, 201.0, 202.0, &inside(1, WhichNamespace::Initial));
+    assert_eq!(say(&answer.source), "box-curl exact");
+    assert_eq!(say(&answer.destination), "not-observed");
+}
+
+#[test]
+fn a_namespace_that_is_gone_takes_its_sockets_along() {
+    let histories = two_namespaces()
+        .close(300.0, 2)
+        .then(300.0, Change::NamespaceGone(CONTAINER))
+        .namespace(310.0, NamespaceId(3), Some("box"))
+        .address(310.0, NamespaceId(3), "127.0.0.1", 8)
+        .tell();
+    let key = flow(Protocol::TCP, "127.0.0.1:40000", "127.0.0.1:80");
+    let vantage = inside(1, WhichNamespace::Named("box".into()));
+    let source = |from| say(&ask(&histories, key, from, from + 1.0, &vantage).source);
+    assert_eq!(source(250.0), "box-curl exact");
+    assert_eq!(source(320.0), "not-observed", "another namespace under the same name");
+}
+
+#[test]
+fn two_hosts_with_one_address_are_two_places() {
+    let mut histories = one_connection().tell();
+    one_connection().on(2, 2).tell_to(&mut histories);
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "curl curl ambiguous");
+    assert_eq!(source(&histories, 201.0, 202.0, &inside(2, WhichNamespace::Initial)), "curl exact");
+}
+
+#[test]
+fn both_ends_on_two_tracked_hosts_are_both_named() {
+    let mut histories = one_connection().tell();
+    let mut server = Story::begins(POLLED).on(2, 2);
+    server.events.retain(|event| !matches!(event.change, Change::Address(_)));
+    server
+        .address(150.0, HOME, "192.0.2.7", 24)
+        .process(150.0, 5, "httpd")
+        .open(200.0, 1, tcp(OUT.1, OUT.0), &[5])
+        .tell_to(&mut histories);
+    let answer = ask(&histories, flow(Protocol::TCP, OUT.0, OUT.1), 201.0, 202.0, &outside());
+    assert_eq!(say(&answer.source), "curl exact");
+    assert_eq!(say(&answer.destination), "httpd exact");
+}
+
+#[test]
+fn between_two_boots_of_a_host_its_tracker_did_not_run() {
+    let mut first = one_connection();
+    first.until = 300.0;
+    let mut histories = first.tell();
+    // The second boot: its second 0 is real second 1000 of the first's.
+    let mut second = Story::begins(POLLED).on(1, 2);
+    for event in &mut second.events {
+        if let Change::Clock(sample) = &mut event.change {
+            *sample = real(1100.0);
+        }
+    }
+    second
+        .process(200.0, 7, "wget")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .tell_to(&mut histories);
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "curl exact");
+    assert_eq!(source(&histories, 1201.0, 1202.0, &outside()), "wget exact");
+    assert_eq!(source(&histories, 700.0, 701.0, &outside()), "gap-tracker-not-running");
+}
+
+#[test]
+fn an_address_that_moved_away_is_no_longer_ours() {
+    let moved = Address { namespace: HOME, address: "10.0.0.1".parse().unwrap(), prefix: 24 };
+    let histories = one_connection().then(250.0, Change::AddressGone(moved)).tell();
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "curl exact");
+    assert_eq!(source(&histories, 260.0, 261.0, &outside()), "not-this-host");
+}
+
+#[test]
+fn events_that_make_no_sense_change_nothing() {
+    let histories = one_connection()
+        .owners(220.0, 99, &[1])
+        .close(221.0, 99)
+        .then(222.0, Change::NamespaceGone(NamespaceId(77)))
+        .open(223.0, 5, tcp("10.0.0.1:1", "192.0.2.7:1"), &[12345])
+        .tell();
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "curl exact");
+    let key = flow(Protocol::TCP, "10.0.0.1:1", "192.0.2.7:1");
+    let answer = ask(&histories, key, 225.0, 226.0, &outside());
+    assert_eq!(answer.source, Owner::Unknown(Reason::OwnerNotSeen), "no facts, no name");
+}
+
+#[test]
+fn no_tracked_host_means_not_this_host() {
+    assert_eq!(source(&Histories::default(), 1.0, 2.0, &outside()), "not-this-host");
+}
