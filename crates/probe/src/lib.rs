@@ -1,1 +1,41 @@
-//! (being built)
+//! What the kernel says about sockets, their processes, network namespaces and addresses - as
+//! dated changes.
+//!
+//! It keeps no history, attributes no flow, writes no file and never sleeps: the caller decides
+//! when to look. A [`Source`] is asked again and again for what happened since it was last asked.
+//! Today two can be opened, both by looking (so that what lives and dies between two looks is not
+//! seen): sock_diag(7) joined with `/proc/PID/fd`, over all network namespaces that can be
+//! entered, and, for systems without sock_diag, the `netstat2` crate. A source that is told of
+//! every socket by the kernel is to join them behind the same trait.
+//!
+//! **Not seen by either**: raw, packet, SCTP, DCCP and UDP-Lite sockets; TCP connections whose
+//! handshake is not finished (their listener answers for them); namespaces that no process has
+//! as its own and that no file under `/run/netns` or `/run/docker/netns` names (one that only a
+//! thread or a descriptor holds); sockets of a process outside the own pid namespace show no
+//! owner.
+
+#![deny(unsafe_code)]
+
+mod address;
+mod clock;
+mod error;
+mod host;
+mod polled;
+mod portable;
+mod process;
+mod source;
+
+#[cfg(target_os = "linux")]
+mod look;
+#[cfg(target_os = "linux")]
+mod namespace;
+#[cfg(target_os = "linux")]
+mod netns_cookie;
+#[cfg(target_os = "linux")]
+mod procfs;
+#[cfg(target_os = "linux")]
+mod sock_diag;
+
+pub use error::ProbeError;
+pub use host::{boot_id, hostname};
+pub use source::{Batch, Choice, Shortfall, Source, open};

@@ -1,0 +1,98 @@
+//! What can go wrong when the kernel is asked, with what was tried.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A question that the system did not answer.
+///
+/// A source that fails once may be asked again, and then tells everything since its last
+/// successful answer; only [`ProbeError::Stranded`] is final.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// A file could not be opened or read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file held something else than is documented for it.
+    #[error("{}: {text:?} is not what is documented for it", path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// What it held.
+        text: String,
+    },
+    /// A system call failed.
+    #[error("{call}: {source}")]
+    Call {
+        /// What was called, and what for.
+        call: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refused a sock_diag dump, usually because it was built without it.
+    #[error("sock_diag dump of {table}: {source}")]
+    Dump {
+        /// Which sockets were asked for.
+        table: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// What came over the sock_diag socket is not a sock_diag answer.
+    #[error("sock_diag dump of {table}: malformed answer ({what})")]
+    Malformed {
+        /// Which sockets were asked for.
+        table: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The table changed during each of so many dumps.
+    #[error("sock_diag dump of {table}: interrupted {times} times in a row")]
+    Interrupted {
+        /// Which sockets were asked for.
+        table: &'static str,
+        /// How often it was tried.
+        times: u32,
+    },
+    /// The thread entered another network namespace and could not return. Final: everything this
+    /// thread did from now on would happen in a stranger's network.
+    #[error("cannot return to the own network namespace: {source}")]
+    Stranded {
+        /// Why.
+        source: io::Error,
+    },
+    /// The netstat2 crate failed.
+    #[error("netstat2: {0}")]
+    Netstat(#[from] netstat2::error::Error),
+    /// This system has no such thing.
+    #[error("{0} does not exist on this system")]
+    Absent(&'static str),
+}
+
+impl ProbeError {
+    /// Whether asking again is pointless.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Stranded { .. })
+    }
+
+    /// For `map_err`: a failed system call.
+    pub(crate) fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Call {
+            call,
+            source: source.into(),
+        }
+    }
+
+    /// For `map_err`: a file that could not be read.
+    pub(crate) fn file<E: Into<io::Error>>(path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
+        move |source| Self::File {
+            path: path.into(),
+            source: source.into(),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A look: one pass over everything that can be seen - the sockets of every network namespace
+//! from sock_diag, joined by inode with the processes that hold them.
+//!
+//! Sockets are listed first and descriptors read after, so that a socket that is listed finds
+//! its holder if that lives a millisecond longer.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use procflow_binding::{Held, Namespace, NamespaceId, ProcessKey, Table};
+
+use crate::namespace::{Home, Places, Refusal};
+use crate::polled::Taker;
+use crate::process::{Facts, sees_all_pids};
+use crate::procfs::Descriptors;
+use crate::sock_diag::{self, Dumps, Entry};
+use crate::source::Shortfall;
+use crate::{ProbeError, clock};
+
+/// How often the processes and namespaces are listed anew when a namespace could not be entered
+/// because all processes that were known in it had just exited.
+const TRIES: usize = 3;
+
+/// Takes looks, and remembers what makes the next one cheap.
+pub(crate) struct Looks {
+    descriptors: Descriptors,
+    dumps: Dumps,
+    facts: Facts,
+    /// Of all namespaces one after the other; kept for its memory.
+    entries: Vec<Entry>,
+    period: Duration,
+    capabilities: Capabilities,
+    own_pids: bool,
+    shortfalls: Vec<Shortfall>,
+    /// The thread was left in a foreign namespace. Every later answer would be about that one.
+    stranded: bool,
+}
+
+/// One namespace's part of the entries.
+struct Section {
+    namespace: NamespaceId,
+    /// Where the part ends; it begins where the one before ends.
+    end: usize,
+}
+
+impl Looks {
+    /// Makes sure that sock_diag works and processes can be listed.
+    pub(crate) fn open(period: Duration) -> Result<Self, ProbeError> {
+        sock_diag::works()?;
+        let mut looks = Self {
+            descriptors: Descriptors::open()?,
+            dumps: Dumps::new(),
+            facts: Facts::default(),
+            entries: Vec::new(),
+            period,
+            capabilities: Capabilities::own(),
+            own_pids: !sees_all_pids(),
+            shortfalls: Vec::new(),
+            stranded: false,
+        };
+        looks.descriptors.list(clock::boot()?)?;
+        looks.descriptors.read_changed();
+        looks.note_shortfalls(false, Vec::new());
+        Ok(looks)
+    }
+
+    /// Writes down what cannot be seen.
+    fn note_shortfalls(&mut self, forbidden: bool, failed: Vec<Shortfall>) {
+        self.shortfalls.clear();
+        let period = self.period;
+        self.shortfalls.push(Shortfall::Polled { period });
+        let count = self.descriptors.hidden();
+        if count > 0 {
+            let missing = self.capabilities.missing_for_descriptors();
+            self.shortfalls
+                .push(Shortfall::HiddenProcesses { count, missing });
+        }
+        if forbidden || !self.capabilities.has(Capabilities::SYS_ADMIN) {
+            self.shortfalls.push(Shortfall::OtherNamespaces);
+        }
+        if self.own_pids {
+            self.shortfalls.push(Shortfall::PidNamespace);
+        }
+        self.shortfalls.extend(failed);
+    }
+
+    /// Visits every namespace; fills `entries`, and of `table` the namespaces and addresses.
+    fn visit_all(&mut self, table: &mut Table) -> Result<Vec<Section>, ProbeError> {
+        self.entries.clear();
+        let mut sections = Vec::new();
+        let mut failed = Vec::new();
+        let mut forbidden = false;
+        let mut visited = HashSet::new();
+        for _ in 0..TRIES {
+            let home = Home::here()?;
+            let mut places = Places::with_files(&home);
+            for (pid, inode) in self.descriptors.networks() {
+                places.add_process(inode, pid);
+            }
+            let initial = self.descriptors.network(1).unwrap_or(home.inode);
+            let mut gone = false;
+            for (inode, place) in places.by_inode {
+                if !visited.insert(inode) {
+                    continue;
+                }
+                match home.visit(inode, &place, &mut self.dumps, &mut self.entries) {
+                    Ok(visit) => {
+                        let namespace = Namespace {
+                            id: visit.id,
+                            inode,
+                            name: place.name,
+                            initial: inode == initial,
+                        };
+                        table.namespaces.insert(visit.id, namespace);
+                        table.addresses.extend(visit.addresses);
+                        sections.push(Section {
+                            namespace: visit.id,
+                            end: self.entries.len(),
+                        });
+                    }
+                    Err(Refusal::Gone) => {
+                        visited.remove(&inode);
+                        gone = true;
+                    }
+                    Err(Refusal::Forbidden) => forbidden = true,
+                    Err(Refusal::Failed(error)) if inode == home.inode => return Err(error),
+                    Err(Refusal::Failed(error)) => failed.push(Shortfall::Namespace {
+                        inode,
+                        because: error.to_string(),
+                    }),
+                    Err(Refusal::Stranded(error)) => {
+                        self.stranded = true;
+                        return Err(error);
+                    }
+                }
+            }
+            if !gone {
+                break;
+            }
+            // Others may still be in it.
+            self.descriptors.list(table.time)?;
+        }
+        self.note_shortfalls(forbidden, failed);
+        Ok(sections)
+    }
+
+    /// Finds the holders of all listed sockets.
+    fn find_holders(&mut self, table: &Table) -> Result<(), ProbeError> {
+        self.descriptors.read_changed();
+        let unheld: HashSet<u32> = self
+            .entries
+            .iter()
+            .map(|entry| entry.inode)
+            .filter(|&inode| inode != 0 && self.descriptors.holders(inode).is_none())
+            .collect();
+        self.descriptors.seek(unheld, table.time)
+    }
+
+    /// Joins sockets with holders, and holders with their facts.
+    fn join(&mut self, sections: &[Section], table: &mut Table) {
+        let mut sockets = Vec::with_capacity(self.entries.len());
+        let mut begin = 0;
+        for section in sections {
+            for entry in self.entries.get(begin..section.end).unwrap_or(&[]) {
+                if let Some(socket) = entry.socket(section.namespace) {
+                    let owners = self.descriptors.holders(entry.inode);
+                    let owners = owners.filter(|_| entry.inode != 0).cloned();
+                    let held = Held {
+                        socket,
+                        owners: owners.unwrap_or_default(),
+                    };
+                    sockets.push((entry.id, held));
+                }
+            }
+            begin = section.end;
+        }
+        // Collected from a list, the tree is built whole instead of grown.
+        table.sockets = sockets.into_iter().collect::<BTreeMap<_, _>>();
+        let owners: BTreeSet<ProcessKey> = table
+            .sockets
+            .values()
+            .flat_map(|held| held.owners.iter().copied())
+            .collect();
+        for &owner in &owners {
+            if let Some((birth, user)) = self.descriptors.birth(owner) {
+                let process = self.facts.of(birth, user, table.time).clone();
+                table.processes.insert(owner, process);
+            }
+        }
+        self.facts.retain(|key| owners.contains(&key));
+    }
+}
+
+impl Taker for Looks {
+    fn name(&self) -> &'static str {
+        "sock_diag"
+    }
+
+    fn take(&mut self) -> Result<Table, ProbeError> {
+        if self.stranded {
+            return Err(ProbeError::Stranded {
+                source: std::io::Error::other("an earlier look did not find the way back"),
+            });
+        }
+        let mut table = Table {
+            time: clock::boot()?,
+            ..Table::default()
+        };
+        self.descriptors.list(table.time)?;
+        let sections = self.visit_all(&mut table)?;
+        self.find_holders(&table)?;
+        self.join(&sections, &mut table);
+        Ok(table)
+    }
+
+    fn shortfalls(&self) -> &[Shortfall] {
+        &self.shortfalls
+    }
+}
+
+/// The effective capabilities that matter here (capabilities(7)). In a user namespace they may be
+/// there and still not be enough; that is found out by trying.
+#[derive(Clone, Copy)]
+struct Capabilities(u64);
+
+impl Capabilities {
+    const DAC_OVERRIDE: u32 = 1;
+    const DAC_READ_SEARCH: u32 = 2;
+    const SYS_PTRACE: u32 = 19;
+    const SYS_ADMIN: u32 = 21;
+
+    /// Those of this process; none where they are not told.
+    fn own() -> Self {
+        let status = procfs::process::Process::myself().and_then(|process| process.status());
+        Self(status.map_or(0, |status| status.capeff))
+    }
+
+    fn has(self, capability: u32) -> bool {
+        self.0 & (1 << capability) != 0
+    }
+
+    /// What is missing to read the descriptors of every process.
+    fn missing_for_descriptors(self) -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        if !self.has(Self::SYS_PTRACE) {
+            missing.push("CAP_SYS_PTRACE");
+        }
+        if !self.has(Self::DAC_READ_SEARCH) && !self.has(Self::DAC_OVERRIDE) {
+            missing.push("CAP_DAC_READ_SEARCH");
+        }
+        missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_capability_is_named() {
+        assert_eq!(
+            Capabilities(0).missing_for_descriptors(),
+            ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]
+        );
+        assert_eq!(
+            Capabilities(1 << 19).missing_for_descriptors(),
+            ["CAP_DAC_READ_SEARCH"]
+        );
+        assert!(Capabilities(0x8_0004).missing_for_descriptors().is_empty());
+        assert!(!Capabilities(0).has(Capabilities::SYS_ADMIN));
+    }
+}

@@ -1,0 +1,209 @@
+//! A polled source: two looks at the kernel, one after the other, and their difference as
+//! changes.
+
+use std::time::{Duration, Instant};
+
+use procflow_binding::{Change, Clock, ClockSample, Coverage, Table, diff};
+
+use crate::source::{Batch, Shortfall, Source};
+use crate::{ProbeError, clock};
+
+/// The real-time clock is told at least this often, even when it runs as it should: whoever joins
+/// later finds a recent sample. 24 bytes a minute.
+const CLOCK_EVERY: u64 = 60_000_000_000;
+
+/// Takes one look at everything. A table must not depend on the one before, but the taker may
+/// remember what makes the next look cheap.
+pub(crate) trait Taker: Send {
+    /// The name of the source.
+    fn name(&self) -> &'static str;
+    /// One look.
+    fn take(&mut self) -> Result<Table, ProbeError>;
+    /// What it could not see.
+    fn shortfalls(&self) -> &[Shortfall];
+}
+
+/// A taker, and what its last look showed.
+pub(crate) struct Polled<T> {
+    taker: T,
+    period: Duration,
+    /// The last look; `None` before the first.
+    table: Option<Table>,
+    /// The last clock sample that was told.
+    clock: Option<ClockSample>,
+    /// When the last call began, and how long it took.
+    last: Option<(Instant, Duration)>,
+}
+
+impl<T: Taker> Polled<T> {
+    /// Looks with `taker` every `period`.
+    pub(crate) fn new(taker: T, period: Duration) -> Self {
+        Self {
+            taker,
+            period,
+            table: None,
+            clock: None,
+            last: None,
+        }
+    }
+}
+
+impl<T: Taker> Source for Polled<T> {
+    fn name(&self) -> &'static str {
+        self.taker.name()
+    }
+
+    fn coverage(&self) -> Coverage {
+        Coverage::Polled {
+            period: u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn shortfalls(&self) -> &[Shortfall] {
+        self.taker.shortfalls()
+    }
+
+    fn collect(&mut self) -> Result<Batch, ProbeError> {
+        let begun = Instant::now();
+        let sample = clock::sample()?;
+        let taken = self.taker.take();
+        self.last = Some((begun, begun.elapsed()));
+        let mut now = taken?;
+
+        let mut changes = Vec::new();
+        if worth_telling(self.clock, sample) {
+            changes.push((sample.boot, Change::Clock(sample.real)));
+            self.clock = Some(sample);
+        }
+        let time = now.time;
+        let first = self.table.is_none();
+        let before = self.table.take().unwrap_or_default();
+        changes.extend(
+            diff(&before, &mut now)
+                .into_iter()
+                .map(|change| (time, change)),
+        );
+        if first {
+            changes.push((time, Change::Listed));
+        }
+        self.table = Some(now);
+        self.last = Some((begun, begun.elapsed()));
+        Ok(Batch {
+            changes,
+            watched_until: time,
+        })
+    }
+
+    /// The rest of the period; but never less than the last look took, so that on a host with a
+    /// million sockets we use half a processor and not a whole one.
+    fn pause(&self) -> Duration {
+        let Some((begun, took)) = self.last else {
+            return Duration::ZERO;
+        };
+        let idle = begun.elapsed().saturating_sub(took);
+        let due = self.period.saturating_sub(took).max(took);
+        due.saturating_sub(idle)
+    }
+}
+
+/// Whether a clock sample says more than the one that was told last.
+fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {
+    told.is_none_or(|told| {
+        let moved = (sample.offset() - told.offset()).unsigned_abs();
+        moved > u128::from(Clock::WORTH_A_SAMPLE)
+            || sample.boot.0.saturating_sub(told.boot.0) >= CLOCK_EVERY
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use procflow_binding::{BootTime, Held, NamespaceId, Socket, SocketId};
+    use procflow_core::{Endpoint, Timestamp};
+    use std::net::Ipv4Addr;
+
+    /// Shows what it was given, one table a look; `None` is a failure.
+    struct Shown(Vec<Option<Table>>);
+
+    impl Taker for Shown {
+        fn name(&self) -> &'static str {
+            "shown"
+        }
+        fn take(&mut self) -> Result<Table, ProbeError> {
+            self.0.remove(0).ok_or(ProbeError::Absent("an answer"))
+        }
+        fn shortfalls(&self) -> &[Shortfall] {
+            &[]
+        }
+    }
+
+    fn table(time: u64, sockets: &[u64]) -> Table {
+        let held = |&id| {
+            let local = Endpoint::new(Ipv4Addr::LOCALHOST, 80);
+            let held = Held {
+                socket: Socket::listening(NamespaceId(1), local, false),
+                owners: Default::default(),
+            };
+            (SocketId(id), held)
+        };
+        Table {
+            time: BootTime(time),
+            sockets: sockets.iter().map(held).collect(),
+            ..Table::default()
+        }
+    }
+
+    /// All but clock samples.
+    fn told(batch: Batch) -> Vec<Change> {
+        let mut changes: Vec<Change> = batch
+            .changes
+            .into_iter()
+            .map(|(_, change)| change)
+            .collect();
+        changes.retain(|change| !matches!(change, Change::Clock(_)));
+        changes
+    }
+
+    #[test]
+    fn the_first_answer_lists_and_the_next_only_differs() {
+        let tables = [table(10, &[1]), table(20, &[1]), table(30, &[])];
+        let mut source = Polled::new(Shown(tables.map(Some).into()), Duration::from_secs(1));
+        let first = source.collect().unwrap();
+        assert_eq!(first.watched_until, BootTime(10));
+        assert!(matches!(first.changes[0].1, Change::Clock(_)));
+        assert!(matches!(told(first)[..], [Change::Open(_), Change::Listed]));
+        assert_eq!(told(source.collect().unwrap()), []);
+        let gone = told(source.collect().unwrap());
+        let [Change::Close(close)] = gone[..] else {
+            panic!("{gone:?}");
+        };
+        assert_eq!(close.last_seen, BootTime(20));
+    }
+
+    #[test]
+    fn a_failed_look_forgets_nothing() {
+        let tables = vec![Some(table(10, &[1])), None, Some(table(30, &[1, 2]))];
+        let mut source = Polled::new(Shown(tables), Duration::from_secs(1));
+        source.collect().unwrap();
+        assert!(source.collect().is_err());
+        let later = told(source.collect().unwrap());
+        let [Change::Open(open)] = &later[..] else {
+            panic!("{later:?}");
+        };
+        assert_eq!((open.id, open.not_before), (SocketId(2), BootTime(10)));
+    }
+
+    #[test]
+    fn a_clock_is_told_when_it_moves_and_every_minute() {
+        let sample = |boot, real| ClockSample {
+            boot: BootTime(boot),
+            real: Timestamp(real),
+        };
+        let told = Some(sample(0, 1_000));
+        assert!(worth_telling(None, sample(0, 1_000)));
+        assert!(!worth_telling(told, sample(500, 1_500)));
+        assert!(!worth_telling(told, sample(500, 1_001_500)));
+        assert!(worth_telling(told, sample(500, 1_001_501)));
+        assert!(worth_telling(told, sample(CLOCK_EVERY, 60_000_001_000)));
+    }
+}

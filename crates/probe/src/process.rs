@@ -1,0 +1,507 @@
+//! The facts of a process: what it is called, what it runs, for whom, and in which container or
+//! unit. They are read while it lives, as soon as it is seen to hold a socket, because it may be
+//! gone a moment later.
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{Birth, Facts, birth, effective_user, sees_all_pids};
+
+/// Container id and systemd unit, as a process's cgroup paths name them.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    pub(crate) container: Option<String>,
+    pub(crate) unit: Option<String>,
+}
+
+/// A cgroup path longer than this is cut off by the kernel (PATH_MAX); a unit's name is shorter
+/// (systemd's UNIT_NAME_MAX).
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+const UNIT_NAME: usize = 255;
+
+impl Surroundings {
+    /// Reads `/proc/PID/cgroup` (cgroups(7)): a line per hierarchy, `number:controllers:path`.
+    ///
+    /// Where containers or units are nested, the innermost is named: it says most. A name can be
+    /// forged by whoever may create cgroups, which takes root or a delegated subtree.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(crate) fn read(cgroup: &str) -> Self {
+        let mut found = Self::default();
+        for line in cgroup.lines() {
+            let mut fields = line.splitn(3, ':');
+            let (Some(_), Some(controllers), Some(path)) =
+                (fields.next(), fields.next(), fields.next())
+            else {
+                continue;
+            };
+            if found.container.is_none() {
+                found.container = container(path);
+            }
+            // systemd's own hierarchy: the unified one, or its named one.
+            if found.unit.is_none() && matches!(controllers, "" | "name=systemd") {
+                found.unit = unit(path);
+            }
+        }
+        found
+    }
+}
+
+/// The innermost container of a cgroup path.
+fn container(path: &str) -> Option<String> {
+    // Runtimes with the systemd driver outside systemd write `slice:prefix:id`.
+    let parts: Vec<&str> = path.split(['/', ':']).collect();
+    let mut found = None;
+    for (i, part) in parts.iter().enumerate() {
+        let parent = i.checked_sub(1).map_or("", |i| parts[i]);
+        if let Some(id) = container_id(parent, part) {
+            found = Some(id.to_owned());
+        }
+    }
+    found
+}
+
+/// The container that one part of a cgroup path names.
+fn container_id<'a>(parent: &str, part: &'a str) -> Option<&'a str> {
+    // LXC, LXD and Incus: containers have names there. `lxc.monitor.` is their supervisor.
+    if let Some(name) = part.strip_prefix("lxc.payload.") {
+        return Some(name).filter(|name| !name.is_empty());
+    }
+    if matches!(parent, "lxc" | "lxc.payload") {
+        return Some(part).filter(|name| !name.is_empty());
+    }
+    // docker, containerd and cri, podman (libpod), cri-o, kubepods: 64 hexadecimal digits, under
+    // the systemd driver with the runtime's name before them.
+    let part = part.strip_suffix(".scope").unwrap_or(part);
+    let id = match part.rsplit_once('-') {
+        // conmon is the supervisor outside the container.
+        Some((runtime, _)) if runtime.ends_with("conmon") => return None,
+        Some((_, id)) => id,
+        None => part,
+    };
+    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    (id.len() == 64 && id.bytes().all(hexadecimal)).then_some(id)
+}
+
+/// The innermost systemd unit that can hold processes: a service or a scope.
+fn unit(path: &str) -> Option<String> {
+    let part = path.rsplit('/').find(|part| {
+        let stem = part
+            .strip_suffix(".service")
+            .or_else(|| part.strip_suffix(".scope"));
+        stem.is_some_and(|stem| !stem.is_empty()) && part.len() <= UNIT_NAME
+    })?;
+    // systemd puts an underscore before names that cgroup files have (`cg_escape`).
+    Some(part.strip_prefix('_').unwrap_or(part).to_owned())
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::HashMap;
+    use std::ffi::OsString;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::PathBuf;
+
+    use nix::sys::stat::{FileStat, stat};
+    use nix::unistd::{Uid, User};
+    use procflow_binding::{BootTime, Process, ProcessKey};
+
+    use super::Surroundings;
+
+    /// A process that starts is often another program a moment later (fork, exec) and in another
+    /// cgroup; so long it is looked at each time.
+    const YOUNG: u64 = 2_000_000_000;
+    /// How old the facts of others may get.
+    const CHECK_EVERY: u64 = 1_000_000_000;
+    /// How long a user's name is believed. Asking for one may go over the network (nsswitch).
+    const USERS_EVERY: u64 = 600_000_000_000;
+    /// How many users' names are kept.
+    const USERS: usize = 4096;
+
+    /// What is read of every process as soon as it is seen.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Birth {
+        pub(crate) key: ProcessKey,
+        /// Its name then, in case it is gone before more can be read.
+        pub(crate) comm: String,
+    }
+
+    /// Reads when a process started.
+    pub(crate) fn birth(pid: u32) -> Option<Birth> {
+        let stat = procfs::process::Process::new(pid.try_into().ok()?)
+            .and_then(|process| process.stat())
+            .ok()?;
+        let nanoseconds = u128::from(stat.starttime) * 1_000_000_000
+            / u128::from(procfs::ticks_per_second().max(1));
+        Some(Birth {
+            key: ProcessKey {
+                pid,
+                start: BootTime(u64::try_from(nanoseconds).unwrap_or(u64::MAX)),
+            },
+            comm: stat.comm,
+        })
+    }
+
+    /// The real user of a process.
+    fn real_user(pid: u32) -> Option<u32> {
+        let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
+        Some(process.status().ok()?.ruid)
+    }
+
+    /// The effective user of a process: procfs gives it the process's files.
+    pub(crate) fn effective_user(pid: u32) -> Option<u32> {
+        Some(fs::metadata(format!("/proc/{pid}/fd")).ok()?.uid())
+    }
+
+    /// Whether the own pid namespace is the first one. Its number is part of the kernel's
+    /// interface (PROC_PID_INIT_INO, linux/nsfs.h).
+    pub(crate) fn sees_all_pids() -> bool {
+        fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
+    }
+
+    /// What tells that facts are still true: all that an exec or a move to another cgroup
+    /// changes, in three small reads of together about 15 us.
+    #[derive(PartialEq, Eq)]
+    struct Glance {
+        comm: Vec<u8>,
+        executable: Option<OsString>,
+        cgroup: Vec<u8>,
+        /// Effective user.
+        user: u32,
+    }
+
+    impl Glance {
+        /// `None` when the process is gone.
+        fn take(pid: u32, user: u32) -> Option<Self> {
+            let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
+            Some(Self {
+                comm: read("comm")?,
+                executable: fs::read_link(format!("/proc/{pid}/exe"))
+                    .ok()
+                    .map(PathBuf::into_os_string),
+                cgroup: read("cgroup").unwrap_or_default(),
+                user,
+            })
+        }
+    }
+
+    struct Known {
+        process: Process,
+        /// `None` when the process was gone before it could be taken.
+        glance: Option<Glance>,
+        checked: BootTime,
+    }
+
+    /// Facts of the processes that hold sockets.
+    #[derive(Default)]
+    pub(crate) struct Facts {
+        known: HashMap<ProcessKey, Known>,
+        users: HashMap<u32, Option<String>>,
+        users_since: BootTime,
+    }
+
+    impl Facts {
+        /// The facts of a process: as they are, or were when it was last there. `user` is its
+        /// effective user now.
+        pub(crate) fn of(&mut self, birth: &Birth, user: u32, now: BootTime) -> &Process {
+            let key = birth.key;
+            let fresh = self.known.get(&key).is_some_and(|known| {
+                let young = now < key.start.plus(YOUNG);
+                let same_user = known.glance.as_ref().is_none_or(|seen| seen.user == user);
+                !young && same_user && now < known.checked.plus(CHECK_EVERY)
+            });
+            if !fresh {
+                self.check(birth, user, now);
+            }
+            let known = self.known.entry(key).or_insert_with(|| Known {
+                process: bare(birth),
+                glance: None,
+                checked: now,
+            });
+            &known.process
+        }
+
+        /// Keeps only what `needed` says yes to.
+        pub(crate) fn retain(&mut self, needed: impl Fn(ProcessKey) -> bool) {
+            self.known.retain(|&key, _| needed(key));
+        }
+
+        /// Reads the facts anew if a glance says that they changed.
+        fn check(&mut self, birth: &Birth, user: u32, now: BootTime) {
+            let key = birth.key;
+            let glance = Glance::take(key.pid, user);
+            if let Some(known) = self.known.get_mut(&key) {
+                known.checked = now;
+                if glance.is_none() || glance == known.glance {
+                    return;
+                }
+            }
+            let Some(glance) = glance else {
+                return;
+            };
+            let surroundings = Surroundings::read(&String::from_utf8_lossy(&glance.cgroup));
+            let comm = glance.comm.strip_suffix(b"\n").unwrap_or(&glance.comm);
+            let uid = real_user(key.pid);
+            let process = Process {
+                key,
+                comm: String::from_utf8_lossy(comm).into_owned(),
+                executable: glance
+                    .executable
+                    .as_ref()
+                    .map(|link| executable(key.pid, link)),
+                uid,
+                user: uid.and_then(|uid| self.user(uid, now)),
+                container: surroundings.container,
+                unit: surroundings.unit,
+            };
+            // All of it was read by pid: was it still the same process at the end?
+            if super::birth(key.pid).is_none_or(|birth| birth.key != key) {
+                return;
+            }
+            let known = Known {
+                process,
+                glance: Some(glance),
+                checked: now,
+            };
+            self.known.insert(key, known);
+        }
+
+        /// The name of a user on this host.
+        fn user(&mut self, uid: u32, now: BootTime) -> Option<String> {
+            if self.users.len() >= USERS || now >= self.users_since.plus(USERS_EVERY) {
+                self.users.clear();
+                self.users_since = now;
+            }
+            let name = self.users.entry(uid).or_insert_with(|| {
+                let user = User::from_uid(Uid::from_raw(uid));
+                user.ok().flatten().map(|user| user.name)
+            });
+            name.clone()
+        }
+    }
+
+    /// All that is known of a process that was gone too soon.
+    fn bare(birth: &Birth) -> Process {
+        Process {
+            key: birth.key,
+            comm: birth.comm.clone(),
+            executable: None,
+            uid: None,
+            user: None,
+            container: None,
+            unit: None,
+        }
+    }
+
+    /// The path of an executable. The kernel writes ` (deleted)` after a path that no longer leads
+    /// to the file, but a file may also be called so: then that very path leads to the file that
+    /// runs.
+    fn executable(pid: u32, link: &OsString) -> String {
+        let text = link.to_string_lossy();
+        let Some(plain) = text.strip_suffix(" (deleted)") else {
+            return text.into_owned();
+        };
+        let same = |running: FileStat| {
+            let mut literal = OsString::from(format!("/proc/{pid}/root"));
+            literal.push(link);
+            running.st_nlink > 0
+                && stat(literal.as_bytes()).is_ok_and(|file| {
+                    (file.st_dev, file.st_ino) == (running.st_dev, running.st_ino)
+                })
+        };
+        let called_so = stat(format!("/proc/{pid}/exe").as_str()).is_ok_and(same);
+        if called_so {
+            text.into_owned()
+        } else {
+            plain.to_owned()
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use std::io::ErrorKind;
+        use std::process::{Child, Command};
+
+        /// A child that sleeps, running the executable at `path`.
+        struct Sleeper(Child);
+
+        impl Sleeper {
+            fn run(path: &std::path::Path) -> Self {
+                // A file just written is busy while a test beside this one forks with our
+                // descriptor of it and has not yet called exec.
+                for _ in 0..1000 {
+                    match Command::new(path).arg("1000").spawn() {
+                        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                            std::thread::yield_now();
+                        }
+                        child => return Self(child.unwrap()),
+                    }
+                }
+                panic!("{} stays busy", path.display());
+            }
+
+            fn facts(&self, facts: &mut Facts) -> Process {
+                let birth = birth(self.0.id()).unwrap();
+                facts.of(&birth, 0, BootTime(u64::MAX)).clone()
+            }
+        }
+
+        impl Drop for Sleeper {
+            fn drop(&mut self) {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+        }
+
+        #[test]
+        fn this_process_is_described() {
+            let birth = birth(std::process::id()).unwrap();
+            let mut facts = Facts::default();
+            let process = facts.of(&birth, 0, BootTime(u64::MAX));
+            let executable = std::env::current_exe().unwrap();
+            assert_eq!(process.executable.as_deref(), executable.to_str());
+            assert_eq!(process.uid, Some(nix::unistd::getuid().as_raw()));
+            assert!(executable.to_string_lossy().contains(&process.comm));
+        }
+
+        #[test]
+        fn a_deleted_executable_keeps_its_name() {
+            let directory = std::env::temp_dir().join(format!("probe-exe-{}", std::process::id()));
+            fs::create_dir_all(&directory).unwrap();
+            let gone = directory.join("gone");
+            let called_so = directory.join("kept (deleted)");
+            fs::copy("/bin/sleep", &gone).unwrap();
+            fs::copy("/bin/sleep", &called_so).unwrap();
+            let (first, second) = (Sleeper::run(&gone), Sleeper::run(&called_so));
+            fs::remove_file(&gone).unwrap();
+            let mut facts = Facts::default();
+            let (was, is) = (first.facts(&mut facts), second.facts(&mut facts));
+            fs::remove_dir_all(&directory).unwrap();
+            assert_eq!(was.executable.as_deref(), gone.to_str());
+            assert_eq!(is.executable.as_deref(), called_so.to_str());
+        }
+
+        #[test]
+        fn the_facts_of_a_process_that_is_gone_are_kept() {
+            let mut sleeper = Sleeper::run("/bin/sleep".as_ref());
+            let birth = birth(sleeper.0.id()).unwrap();
+            let mut facts = Facts::default();
+            let living = facts.of(&birth, 0, BootTime(0)).clone();
+            sleeper.0.kill().unwrap();
+            sleeper.0.wait().unwrap();
+            assert_eq!(facts.of(&birth, 0, BootTime(u64::MAX)), &living);
+            // And one that was gone at once has at least a name.
+            let bare = Facts::default().of(&birth, 0, BootTime(0)).clone();
+            assert_eq!((bare.key, bare.comm), (birth.key, birth.comm));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn container_of(path: &str) -> Option<String> {
+        Surroundings::read(&format!("0::{}\n", path.replace("ID", ID))).container
+    }
+
+    #[test]
+    fn every_runtime_names_its_containers() {
+        for path in [
+            "/system.slice/docker-ID.scope",
+            "/docker/ID",
+            "/docker/ID/init.scope",
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
+            "/machine.slice/libpod-ID.scope",
+            "/libpod_parent/libpod-ID",
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1_2.slice/cri-containerd-ID.scope",
+            "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555/ID",
+            "/kubepods-besteffort-pod1.slice:cri-containerd:ID",
+            "/kubepods.slice/kubepods-pod1.slice/crio-ID.scope",
+            "/default/ID",
+        ] {
+            assert_eq!(container_of(path).as_deref(), Some(ID), "{path}");
+        }
+        assert_eq!(
+            container_of("/lxc/web/system.slice").as_deref(),
+            Some("web")
+        );
+        assert_eq!(
+            container_of("/lxc.payload.web/init.scope").as_deref(),
+            Some("web")
+        );
+        assert_eq!(container_of("/lxc.payload/web").as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn a_supervisor_or_a_lookalike_is_no_container() {
+        for path in [
+            "/",
+            "/machine.slice/libpod-conmon-ID.scope",
+            "/kubepods.slice/crio-conmon-ID.scope",
+            "/lxc.monitor.web",
+            "/lxc.payload.",
+            "/user.slice/user-1000.slice/session-3.scope",
+            "/system.slice/docker.service",
+            "/docker/0123",
+        ] {
+            assert_eq!(container_of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_innermost_container_is_named() {
+        let inner = ID.replace('0', "f");
+        assert_eq!(
+            container_of(&format!("/docker/ID/kubepods/pod1/{inner}")),
+            Some(inner)
+        );
+    }
+
+    #[test]
+    fn the_unit_is_a_service_or_a_scope() {
+        let unit = |path: &str| Surroundings::read(&format!("0::{path}")).unit;
+        assert_eq!(
+            unit("/system.slice/ssh.service").as_deref(),
+            Some("ssh.service")
+        );
+        assert_eq!(
+            unit("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service").as_deref(),
+            Some("web.service")
+        );
+        assert_eq!(
+            unit("/user.slice/user-0.slice/session-3.scope").as_deref(),
+            Some("session-3.scope")
+        );
+        assert_eq!(
+            unit("/system.slice/_cgroup.service").as_deref(),
+            Some("cgroup.service")
+        );
+        assert_eq!(unit("/system.slice"), None);
+        assert_eq!(unit("/.service"), None);
+    }
+
+    #[test]
+    fn a_hybrid_host_tells_both() {
+        // Debian 11, cgroup v1 beside v2.
+        let cgroup = format!(
+            "12:cpuset:/docker/{ID}\n5:cpu,cpuacct:/docker/{ID}\n\
+             1:name=systemd:/system.slice/containerd.service\n0::/system.slice/containerd.service\n"
+        );
+        let found = Surroundings::read(&cgroup);
+        assert_eq!(found.container.as_deref(), Some(ID));
+        assert_eq!(found.unit.as_deref(), Some("containerd.service"));
+        // A controller's hierarchy names no unit.
+        assert_eq!(
+            Surroundings::read("3:cpu:/system.slice/x.service").unit,
+            None
+        );
+        assert_eq!(
+            Surroundings::read("nonsense\n\n1:2"),
+            Surroundings::default()
+        );
+    }
+}

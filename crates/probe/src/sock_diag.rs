@@ -1,0 +1,557 @@
+//! sock_diag(7): the kernel's own list of its sockets, asked over netlink, one dump per address
+//! family and protocol. What it tells of each is an `inet_diag_msg`: tuple, state, inode of the
+//! file that processes hold it by, and the socket cookie.
+//!
+//! Reading the answers is apart from receiving them, so that every way for them to be wrong can be
+//! tried on literal bytes.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
+use procflow_binding::{NamespaceId, Socket, SocketId};
+use procflow_core::{Endpoint, Protocol};
+
+use crate::ProbeError;
+
+/// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h): the type of question and answer.
+const BY_FAMILY: u16 = 20;
+/// `INET_DIAG_SKV6ONLY` (linux/inet_diag.h): one byte, `IPV6_V6ONLY` of an IPv6 socket. The
+/// kernel adds it unasked, to unconnected sockets only.
+const SKV6ONLY: u16 = 11;
+
+/// TCP states (net/tcp_states.h) as far as they matter here. UDP has only ESTABLISHED, for
+/// connected sockets, and CLOSE for all others.
+const SYN_RECV: u8 = 3;
+const LISTEN: u8 = 10;
+
+/// All states up to CLOSING but SYN_RECV.
+///
+/// An entry in SYN_RECV is no socket yet, but a request that anybody on the network can make
+/// many of, and the listener answers for it. Nothing is lost: the connection that comes of it
+/// takes over its cookie. Later states are kernel-internal (NEW_SYN_RECV) or cannot send
+/// (BOUND_INACTIVE).
+const STATES: u32 = 0xffe & !(1 << SYN_RECV);
+
+const HEADER: usize = 16; // struct nlmsghdr (netlink(7))
+const MESSAGE: usize = 72; // struct inet_diag_msg
+const QUESTION: usize = HEADER + 56; // with struct inet_diag_req_v2
+
+/// The kernel fills at most 32 KiB at a time, however large the buffer.
+const BUFFER: usize = 32 * 1024;
+
+/// How often a dump during which the table changed is repeated.
+const TRIES: u32 = 5;
+
+/// One kind of socket that can be asked for.
+#[derive(Clone, Copy)]
+struct Kind {
+    family: u8,
+    protocol: Protocol,
+    name: &'static str,
+}
+
+const INET: u8 = 2; // AF_INET
+const INET6: u8 = 10; // AF_INET6
+
+/// Everything that is asked for.
+const KINDS: [Kind; 4] = [
+    Kind {
+        family: INET,
+        protocol: Protocol::TCP,
+        name: "TCP over IPv4",
+    },
+    Kind {
+        family: INET6,
+        protocol: Protocol::TCP,
+        name: "TCP over IPv6",
+    },
+    Kind {
+        family: INET,
+        protocol: Protocol::UDP,
+        name: "UDP over IPv4",
+    },
+    Kind {
+        family: INET6,
+        protocol: Protocol::UDP,
+        name: "UDP over IPv6",
+    },
+];
+
+/// A socket as the kernel lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) id: SocketId,
+    /// The inode of its file; 0 when no process holds it (any more, or yet).
+    pub(crate) inode: u32,
+    protocol: Protocol,
+    state: u8,
+    local: Endpoint,
+    remote: Endpoint,
+    /// Bound to `::` without `IPV6_V6ONLY`.
+    dual_stack: bool,
+}
+
+impl Entry {
+    /// As a socket of the namespace it was listed in; `None` for one that can carry no traffic.
+    pub(crate) fn socket(&self, namespace: NamespaceId) -> Option<Socket> {
+        let Self {
+            protocol,
+            local,
+            remote,
+            ..
+        } = *self;
+        if self.protocol == Protocol::TCP && self.state == LISTEN {
+            Some(Socket::listening(namespace, local, self.dual_stack))
+        } else if remote.port() != 0 {
+            Some(Socket::connected(namespace, protocol, local, remote))
+        } else if self.protocol == Protocol::UDP {
+            Some(Socket::bound(namespace, protocol, local, self.dual_stack))
+        } else {
+            None
+        }
+    }
+}
+
+/// One message of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    Entry(Entry),
+    /// The dump is over; errno, or 0.
+    Done(i32),
+    /// The dump was refused with this errno.
+    Refused(i32),
+    /// The table changed meanwhile (`NLM_F_DUMP_INTR`); may come with any message.
+    Interrupted,
+}
+
+/// Reads the messages in one datagram of an answer to question `sequence` about `protocol`.
+/// Messages of other questions or types are skipped; a length that leads out of the datagram or
+/// out of its message ends the reading with what is wrong.
+fn read(
+    datagram: &[u8],
+    sequence: u32,
+    protocol: Protocol,
+    mut reply: impl FnMut(Reply),
+) -> Result<(), &'static str> {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let length = u32_at(rest, 0).ok_or("a message header is cut off")?;
+        let length = usize::try_from(length).map_err(|_| "a message is too long")?;
+        let message = rest
+            .get(..length)
+            .ok_or("a message is longer than its datagram")?;
+        let body = message
+            .get(HEADER..)
+            .ok_or("a message is shorter than its header")?;
+        rest = rest.get(aligned(length)..).unwrap_or(&[]);
+
+        let kind = u16_at(message, 4).ok_or("a message has no type")?;
+        let flags = u16_at(message, 6).ok_or("a message has no flags")?;
+        if u32_at(message, 8) != Some(sequence) {
+            continue;
+        }
+        if u32::from(flags) & libc::NLM_F_DUMP_INTR as u32 != 0 {
+            reply(Reply::Interrupted);
+        }
+        match i32::from(kind) {
+            libc::NLMSG_DONE => reply(Reply::Done(i32_at(body, 0).unwrap_or(0).saturating_neg())),
+            libc::NLMSG_ERROR => {
+                let errno = i32_at(body, 0).ok_or("an error message has no number")?;
+                reply(Reply::Refused(errno.saturating_neg()));
+            }
+            _ if kind == BY_FAMILY => {
+                if let Some(entry) = entry(body, protocol)? {
+                    reply(Reply::Entry(entry));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads an `inet_diag_msg` and the attributes after it; `None` for another address family.
+fn entry(body: &[u8], protocol: Protocol) -> Result<Option<Entry>, &'static str> {
+    const SHORT: &str = "a socket's message is too short";
+    let (message, attributes) = body.split_at_checked(MESSAGE).ok_or(SHORT)?;
+    let family = message[0];
+    let address = |at: usize| -> Result<Option<IpAddr>, &'static str> {
+        let bytes: [u8; 16] = message
+            .get(at..at + 16)
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(SHORT)?;
+        Ok(match family {
+            INET => Some(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
+            INET6 => Some(Ipv6Addr::from(bytes).into()),
+            _ => None,
+        })
+    };
+    let port = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
+    let (Some(local), Some(remote)) = (address(8)?, address(24)?) else {
+        return Ok(None);
+    };
+    let cookie = u64::from(u32_at(message, 44).ok_or(SHORT)?)
+        | u64::from(u32_at(message, 48).ok_or(SHORT)?) << 32;
+    let v6_only = attribute(attributes, SKV6ONLY)?.and_then(|value| value.first());
+    Ok(Some(Entry {
+        id: SocketId(cookie),
+        inode: u32_at(message, 68).ok_or(SHORT)?,
+        protocol,
+        state: message[1],
+        local: Endpoint::new(local, port(4)),
+        remote: Endpoint::new(remote, port(6)),
+        dual_stack: v6_only == Some(&0),
+    }))
+}
+
+/// The payload of the first attribute of this type (`struct nlattr`: length, type, payload).
+fn attribute(mut rest: &[u8], wanted: u16) -> Result<Option<&[u8]>, &'static str> {
+    while rest.len() >= 4 {
+        let length = usize::from(u16_at(rest, 0).unwrap_or(0));
+        let kind = u16_at(rest, 2).unwrap_or(0);
+        let payload = rest
+            .get(4..length)
+            .ok_or("an attribute's length leads out of its message")?;
+        if kind == wanted {
+            return Ok(Some(payload));
+        }
+        rest = rest.get(aligned(length)..).unwrap_or(&[]);
+    }
+    Ok(None)
+}
+
+/// Netlink puts everything on 4-byte borders, and numbers in the host's byte order.
+fn aligned(length: usize) -> usize {
+    length.saturating_add(3) & !3
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    let bytes = bytes.get(at..at + 2)?.try_into().ok()?;
+    Some(u16::from_ne_bytes(bytes))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(bytes))
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
+    let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
+    Some(i32::from_ne_bytes(bytes))
+}
+
+/// The question for all sockets of a kind.
+fn question(kind: Kind, sequence: u32) -> [u8; QUESTION] {
+    let mut bytes = [0; QUESTION];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    put(0, &(QUESTION as u32).to_ne_bytes());
+    put(4, &BY_FAMILY.to_ne_bytes());
+    put(6, &flags.to_ne_bytes());
+    put(8, &sequence.to_ne_bytes());
+    put(HEADER, &[kind.family, kind.protocol.0]);
+    put(HEADER + 4, &STATES.to_ne_bytes());
+    bytes
+}
+
+/// Dumps, and the buffer they are received in.
+pub(crate) struct Dumps {
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl Dumps {
+    pub(crate) fn new() -> Self {
+        Self {
+            buffer: vec![0; BUFFER],
+            sequence: 0,
+        }
+    }
+
+    /// Adds all sockets of the namespace that `socket` was opened in to `entries`.
+    pub(crate) fn all(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), ProbeError> {
+        for kind in KINDS {
+            match self.complete(socket, kind, entries) {
+                // A kernel started with ipv6.disable=1 does not know the family.
+                Err(ProbeError::Dump { source, .. })
+                    if kind.family == INET6
+                        && source.raw_os_error() == Some(Errno::ENOENT as i32) => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for one kind until the answer was not disturbed.
+    fn complete(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        kind: Kind,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), ProbeError> {
+        let kept = entries.len();
+        for _ in 0..TRIES {
+            if self.once(socket, kind, entries)? {
+                return Ok(());
+            }
+            entries.truncate(kept);
+        }
+        Err(ProbeError::Interrupted {
+            table: kind.name,
+            times: TRIES,
+        })
+    }
+
+    /// Asks for one kind once; `false` when the answer was disturbed.
+    fn once(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        kind: Kind,
+        entries: &mut Vec<Entry>,
+    ) -> Result<bool, ProbeError> {
+        let table = kind.name;
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        send(
+            socket.as_raw_fd(),
+            &question(kind, sequence),
+            MsgFlags::empty(),
+        )
+        .map_err(ProbeError::call("send to sock_diag"))?;
+        let mut whole = true;
+        let mut end = None;
+        while end.is_none() {
+            // With MSG_TRUNC the true length comes back, also of a datagram that did not fit.
+            let length = match recv(socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_TRUNC) {
+                Err(Errno::EINTR) => continue,
+                result => result.map_err(ProbeError::call("receive from sock_diag"))?,
+            };
+            let malformed = |what| ProbeError::Malformed { table, what };
+            let datagram = self
+                .buffer
+                .get(..length)
+                .filter(|datagram| !datagram.is_empty())
+                .ok_or(malformed("a datagram is empty or larger than any can be"))?;
+            read(datagram, sequence, kind.protocol, |reply| match reply {
+                Reply::Entry(entry) => entries.push(entry),
+                Reply::Interrupted => whole = false,
+                Reply::Done(errno) | Reply::Refused(errno) => end = Some(errno),
+            })
+            .map_err(malformed)?;
+        }
+        match end {
+            None | Some(0) => Ok(whole),
+            Some(errno) => Err(ProbeError::Dump {
+                table,
+                source: io::Error::from_raw_os_error(errno),
+            }),
+        }
+    }
+}
+
+/// A sock_diag socket in the calling thread's namespace.
+pub(crate) fn connect() -> Result<OwnedFd, ProbeError> {
+    socket(
+        AddressFamily::Netlink,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkSockDiag,
+    )
+    .map_err(ProbeError::call("open a sock_diag socket"))
+}
+
+/// Whether sock_diag works at all, tried where we are.
+pub(crate) fn works() -> Result<(), ProbeError> {
+    Dumps::new().all(connect()?.as_fd(), &mut Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message: header and body.
+    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER + body.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(body);
+        bytes.resize(aligned(bytes.len()), 0);
+        bytes
+    }
+
+    /// The body of a socket's message, from Linux 6.18, little-endian: a listener on [::]:8080,
+    /// inode 10277, cookie 0x1_0000_0002, with a shutdown attribute (8), then SKV6ONLY = 0.
+    #[rustfmt::skip]
+    const LISTENER: [u8; MESSAGE + 16] = [
+        10, 10, 0, 0, // AF_INET6, LISTEN, timer, retransmits
+        0x1f, 0x90, 0, 0, // ports, big-endian
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // ::
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, // interface
+        2, 0, 0, 0, 1, 0, 0, 0, // cookie
+        0, 0, 0, 0, 0, 0, 0, 0, 128, 0, 0, 0, // expires, queues
+        0, 0, 0, 0, // user
+        0x25, 0x28, 0, 0, // inode
+        5, 0, 8, 0, 0, 0, 0, 0, // one byte and padding
+        5, 0, 11, 0, 0, 0, 0, 0,
+    ];
+
+    /// All replies of a datagram to question 7, or what is wrong.
+    fn replies(datagram: &[u8], protocol: Protocol) -> Result<Vec<Reply>, &'static str> {
+        let mut replies = Vec::new();
+        read(datagram, 7, protocol, |reply| replies.push(reply))?;
+        Ok(replies)
+    }
+
+    fn only_entry(body: &[u8], protocol: Protocol) -> Entry {
+        match replies(&message(BY_FAMILY, 2, 7, body), protocol).unwrap()[..] {
+            [Reply::Entry(entry)] => entry,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    const HERE: NamespaceId = NamespaceId(1);
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_dual_stack_listener_is_read() {
+        let entry = only_entry(&LISTENER, Protocol::TCP);
+        assert_eq!((entry.id, entry.inode), (SocketId(0x1_0000_0002), 10_277));
+        let local = Endpoint::new(Ipv6Addr::UNSPECIFIED, 8080);
+        assert_eq!(
+            entry.socket(HERE),
+            Some(Socket::listening(HERE, local, true))
+        );
+        // With IPV6_V6ONLY, and where the kernel does not say.
+        let mut only = LISTENER;
+        only[MESSAGE + 12] = 1;
+        for body in [&only[..], &LISTENER[..MESSAGE]] {
+            let socket = only_entry(body, Protocol::TCP).socket(HERE).unwrap();
+            assert!(!socket.is_dual_stack());
+        }
+    }
+
+    #[test]
+    fn a_mapped_connection_is_ipv4() {
+        let mut body = LISTENER[..MESSAGE].to_vec();
+        body[1] = 1; // ESTABLISHED
+        body[6..8].copy_from_slice(&4000_u16.to_be_bytes());
+        for at in [8, 24] {
+            body[at..at + 16].copy_from_slice(&Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets());
+        }
+        let expected = Socket::connected(
+            HERE,
+            Protocol::TCP,
+            Endpoint::new(Ipv4Addr::LOCALHOST, 8080),
+            Endpoint::new(Ipv4Addr::LOCALHOST, 4000),
+        );
+        assert_eq!(
+            only_entry(&body, Protocol::TCP).socket(HERE),
+            Some(expected)
+        );
+    }
+
+    #[test]
+    fn an_unconnected_socket_is_bound_if_it_can_send() {
+        let mut body = LISTENER;
+        body[1] = 7; // CLOSE
+        let local = Endpoint::new(Ipv6Addr::UNSPECIFIED, 8080);
+        assert_eq!(
+            only_entry(&body, Protocol::UDP).socket(HERE),
+            Some(Socket::bound(HERE, Protocol::UDP, local, true))
+        );
+        assert_eq!(only_entry(&body, Protocol::TCP).socket(HERE), None);
+    }
+
+    #[test]
+    fn the_end_of_a_dump_and_a_refusal_are_told() {
+        let done = message(libc::NLMSG_DONE as u16, 2, 7, &0_i32.to_ne_bytes());
+        assert_eq!(replies(&done, Protocol::TCP), Ok(vec![Reply::Done(0)]));
+        let failed = message(libc::NLMSG_DONE as u16, 2, 7, &(-12_i32).to_ne_bytes());
+        assert_eq!(replies(&failed, Protocol::TCP), Ok(vec![Reply::Done(12)]));
+        let refused = message(libc::NLMSG_ERROR as u16, 0, 7, &(-2_i32).to_ne_bytes());
+        assert_eq!(
+            replies(&refused, Protocol::TCP),
+            Ok(vec![Reply::Refused(2)])
+        );
+    }
+
+    #[test]
+    fn a_disturbed_dump_says_so() {
+        let flags = libc::NLM_F_DUMP_INTR as u16;
+        let done = message(libc::NLMSG_DONE as u16, flags, 7, &0_i32.to_ne_bytes());
+        assert_eq!(
+            replies(&done, Protocol::TCP),
+            Ok(vec![Reply::Interrupted, Reply::Done(0)])
+        );
+    }
+
+    #[test]
+    fn what_belongs_to_another_question_is_skipped() {
+        let mut datagram = message(BY_FAMILY, 2, 6, &LISTENER);
+        datagram.extend(message(99, 2, 7, &LISTENER));
+        let mut unix = LISTENER;
+        unix[0] = 1;
+        datagram.extend(message(BY_FAMILY, 2, 7, &unix));
+        assert_eq!(replies(&datagram, Protocol::TCP), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_length_that_lies_is_an_error() {
+        let good = message(BY_FAMILY, 2, 7, &LISTENER);
+        for length in [0_u32, 15, 16, 87, u32::MAX] {
+            let mut bad = good.clone();
+            bad[..4].copy_from_slice(&length.to_ne_bytes());
+            assert!(replies(&bad, Protocol::TCP).is_err(), "{length}");
+        }
+        for length in [0_u16, 3, 17, u16::MAX] {
+            let mut bad = good.clone();
+            let at = HEADER + MESSAGE;
+            bad[at..at + 2].copy_from_slice(&length.to_ne_bytes());
+            assert!(replies(&bad, Protocol::TCP).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn no_cut_and_no_flipped_byte_is_fatal() {
+        let mut good = message(BY_FAMILY, 2, 7, &LISTENER);
+        good.extend(message(libc::NLMSG_DONE as u16, 2, 7, &0_i32.to_ne_bytes()));
+        for cut in 0..good.len() {
+            let _ = replies(&good[..cut], Protocol::UDP);
+        }
+        for at in 0..good.len() {
+            for flip in [1, 0x80, 0xff] {
+                let mut bad = good.clone();
+                bad[at] ^= flip;
+                if let Ok(replies) = replies(&bad, Protocol::UDP) {
+                    assert!(replies.len() <= 3);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_question_is_laid_out_as_the_kernel_reads_it() {
+        let kind = KINDS[3];
+        let bytes = question(kind, 7);
+        assert_eq!(u32_at(&bytes, 0), Some(72));
+        assert_eq!(u16_at(&bytes, 4), Some(20));
+        assert_eq!(u16_at(&bytes, 6), Some(0x301)); // REQUEST, ROOT and MATCH
+        assert_eq!(u32_at(&bytes, 8), Some(7));
+        assert_eq!(bytes[16..20], [10, 17, 0, 0]);
+        assert_eq!(u32_at(&bytes, 20), Some(0xff6));
+        assert!(bytes[24..].iter().all(|&byte| byte == 0));
+    }
+}
