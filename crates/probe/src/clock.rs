@@ -23,7 +23,10 @@ const BOOT: ClockId = ClockId::CLOCK_BOOTTIME;
 const BOOT: ClockId = ClockId::CLOCK_MONOTONIC;
 
 /// The boot-time clock now.
-pub(crate) fn boot() -> Result<BootTime, ProbeError> {
+///
+/// # Errors
+/// When the system has no such clock.
+pub fn now() -> Result<BootTime, ProbeError> {
     let time = clock_gettime(BOOT).map_err(ProbeError::call("clock_gettime of the boot time"))?;
     let nanoseconds = i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec());
     Ok(BootTime(u64::try_from(nanoseconds).unwrap_or(0)))
@@ -44,9 +47,9 @@ fn real() -> Result<Timestamp, ProbeError> {
 pub(crate) fn sample() -> Result<ClockSample, ProbeError> {
     let mut narrowest = None;
     for _ in 0..TRIES {
-        let before = boot()?;
+        let before = now()?;
         let real = real()?;
-        let width = boot()?.0.saturating_sub(before.0);
+        let width = now()?.0.saturating_sub(before.0);
         let sample = ClockSample {
             boot: before.plus(width / 2),
             real,

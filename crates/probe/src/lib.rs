@@ -36,6 +36,7 @@ mod procfs;
 #[cfg(target_os = "linux")]
 mod sock_diag;
 
+pub use clock::now;
 pub use error::ProbeError;
 pub use host::{boot_id, hostname};
 pub use source::{Batch, Choice, Shortfall, Source, open};

@@ -58,7 +58,7 @@ impl Looks {
             shortfalls: Vec::new(),
             stranded: false,
         };
-        looks.descriptors.list(clock::boot()?)?;
+        looks.descriptors.list(clock::now()?)?;
         looks.descriptors.read_changed();
         looks.note_shortfalls(false, Vec::new());
         Ok(looks)
@@ -203,7 +203,7 @@ impl Taker for Looks {
             });
         }
         let mut table = Table {
-            time: clock::boot()?,
+            time: clock::now()?,
             ..Table::default()
         };
         self.descriptors.list(table.time)?;

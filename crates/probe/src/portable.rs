@@ -69,7 +69,7 @@ impl Taker for Portable {
     fn take(&mut self) -> Result<Table, ProbeError> {
         let namespace = own_namespace()?;
         let mut table = Table {
-            time: clock::boot()?,
+            time: clock::now()?,
             ..Table::default()
         };
         table.addresses.extend(address::addresses(namespace.id)?);

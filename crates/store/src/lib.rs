@@ -8,4 +8,4 @@
 
 mod state;
 
-pub use state::{StateDirectory, StateError, replace_file};
+pub use state::{StateDirectory, StateError, default_state, replace_file};

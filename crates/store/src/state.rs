@@ -52,6 +52,20 @@ pub enum StateError {
     },
 }
 
+/// Where a program keeps its state when nobody says otherwise: `/var/lib/procflow/PROGRAM` for
+/// root, `$XDG_STATE_HOME/procflow/PROGRAM` (by default under `~/.local/state`) for others; `None`
+/// for somebody without a home.
+#[must_use]
+pub fn default_state(program: &str) -> Option<PathBuf> {
+    let base = if nix::unistd::geteuid().is_root() {
+        PathBuf::from("/var/lib")
+    } else {
+        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?
+    };
+    Some(base.join("procflow").join(program))
+}
+
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
     move |source| StateError::Io { what, path, source }

@@ -1,0 +1,295 @@
+//! The service: QUIC endpoints, and a task for every updater that feeds and drains its machine.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use procflow_binding::BootTime;
+use procflow_wire::{PublicKey, Session, TlsIdentity};
+use quinn::congestion;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, VarInt};
+use tokio::sync::Semaphore;
+
+use crate::args::Congestion;
+use crate::run::Failure;
+use crate::trust::Trust;
+use crate::watch::SharedLog;
+
+/// Connections of one address at a time; an updater needs one.
+const MOST_PER_SOURCE: usize = 16;
+
+/// Handshakes at a time. Each costs one signature and a few kilobytes.
+const MOST_HANDSHAKES: usize = 64;
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long an updater may be silent. It answers keep-alives as long as it is there.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Why a connection is closed, as the updater sees it.
+mod code {
+    pub(super) const STOPPING: u32 = 0;
+    pub(super) const PROTOCOL: u32 = 1;
+    pub(super) const NOT_LOCAL: u32 = 2;
+}
+
+/// Who is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// This host alone: nobody is authorised yet.
+    Loopback,
+    /// Everybody who holds an authorised key.
+    All,
+}
+
+/// The service, with what it counted.
+pub(crate) struct Service {
+    pub(crate) log: Arc<SharedLog>,
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) host_name: String,
+    server: quinn::ServerConfig,
+    handshakes: Semaphore,
+    per_source: Mutex<HashMap<IpAddr, usize>>,
+    served: AtomicU64,
+    turned_away: AtomicU64,
+    quiet: bool,
+}
+
+impl Service {
+    pub(crate) fn new(
+        log: Arc<SharedLog>,
+        trust: Arc<Trust>,
+        host_name: String,
+        congestion: Congestion,
+        quiet: bool,
+    ) -> Result<Self, Failure> {
+        let tls = TlsIdentity::new(&trust.own)?.server(Arc::clone(&trust) as _)?;
+        let tls = QuicServerConfig::try_from(tls).map_err(|_| Failure::Cipher)?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        let mut transport = quinn::TransportConfig::default();
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(4))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .datagram_receive_buffer_size(None)
+            .receive_window(VarInt::from_u32(64 << 10))
+            .stream_receive_window(VarInt::from_u32(16 << 10))
+            .send_window(1 << 20)
+            .keep_alive_interval(Some(IDLE / 3))
+            .max_idle_timeout(IDLE.try_into().ok())
+            .congestion_controller_factory(match congestion {
+                Congestion::Cubic => Arc::new(congestion::CubicConfig::default()),
+                Congestion::Bbr => Arc::new(congestion::BbrConfig::default()),
+                Congestion::NewReno => Arc::new(congestion::NewRenoConfig::default()),
+            });
+        server
+            .transport_config(Arc::new(transport))
+            .migration(false)
+            .max_incoming(4 * MOST_HANDSHAKES)
+            .incoming_buffer_size(4 << 10)
+            .incoming_buffer_size_total(256 << 10);
+        Ok(Self {
+            log,
+            trust,
+            host_name,
+            server,
+            handshakes: Semaphore::new(MOST_HANDSHAKES),
+            per_source: Mutex::default(),
+            served: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
+            quiet,
+        })
+    }
+
+    /// Opens the endpoints of a scope.
+    pub(crate) fn bind(&self, scope: Scope, port: u16) -> Result<Vec<Endpoint>, Failure> {
+        let addresses: &[IpAddr] = match scope {
+            Scope::Loopback => &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            Scope::All => &[IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+        };
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        let mut failed = None;
+        for &address in addresses {
+            if scope == Scope::All && !endpoints.is_empty() {
+                break; // [::] takes IPv4 too
+            }
+            let address = SocketAddr::new(address, port);
+            let endpoint = socket(address).and_then(|socket| {
+                let runtime = Arc::new(quinn::TokioRuntime);
+                let (config, server) = (EndpointConfig::default(), Some(self.server.clone()));
+                Endpoint::new(config, server, socket, runtime)
+            });
+            match endpoint {
+                Ok(endpoint) => endpoints.push(endpoint),
+                // A host may have only one of the two families; a taken port is another matter.
+                Err(source) if source.kind() == std::io::ErrorKind::AddrInUse => {
+                    return Err(Failure::Bind { address, source });
+                }
+                Err(source) => failed = Some(Failure::Bind { address, source }),
+            }
+        }
+        match failed {
+            Some(failure) if endpoints.is_empty() => Err(failure),
+            _ => Ok(endpoints),
+        }
+    }
+
+    /// Serves an endpoint until it is closed.
+    pub(crate) async fn serve(self: Arc<Self>, endpoint: Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            // An address that has not proved itself gets a datagram shorter than its own and no
+            // memory (RFC 9000 section 8.1).
+            if !incoming.remote_address_validated() && incoming.may_retry() {
+                let _ = incoming.retry(); // fails only where retrying makes no sense
+                continue;
+            }
+            tokio::spawn(Arc::clone(&self).admit(incoming));
+        }
+    }
+
+    async fn admit(self: Arc<Self>, incoming: Incoming) {
+        let address = incoming.remote_address().ip().to_canonical();
+        let (Some(_place), Ok(permit)) = (self.enter(address), self.handshakes.try_acquire())
+        else {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            incoming.refuse();
+            return;
+        };
+        let Ok(connecting) = incoming.accept() else { return };
+        let connection = match tokio::time::timeout(HANDSHAKE, connecting).await {
+            Ok(Ok(connection)) => connection,
+            // An unknown key was counted and said where it was refused.
+            Ok(Err(_)) | Err(_) => return,
+        };
+        drop(permit);
+        let key = peer_key(&connection);
+        if key.is_none_or(|key| self.trust.is_local(key) && !address.is_loopback()) {
+            let reason = b"this key is good on the tracker's own host only";
+            connection.close(VarInt::from_u32(code::NOT_LOCAL), reason);
+            return;
+        }
+        self.served.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.converse(&connection).await {
+            connection.close(VarInt::from_u32(code::PROTOCOL), error.as_bytes());
+            if !self.quiet {
+                eprintln!("tracker: updater {}: {error}", connection.remote_address());
+            }
+        }
+    }
+
+    /// A place among the connections of an address, given back when dropped.
+    fn enter(&self, address: IpAddr) -> Option<Place<'_>> {
+        let mut counts = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= MOST_PER_SOURCE {
+            return None;
+        }
+        *count += 1;
+        Some(Place { counts: &self.per_source, address })
+    }
+
+    async fn converse(&self, connection: &Connection) -> Result<(), String> {
+        // One conversation after the other; an updater has one at a time.
+        loop {
+            let Ok((send, receive)) = connection.accept_bi().await else { return Ok(()) };
+            self.stream(send, receive).await?;
+        }
+    }
+
+    async fn stream(&self, mut send: SendStream, mut receive: RecvStream) -> Result<(), String> {
+        let mut session = Session::new(self.host_name.as_str());
+        let mut changed = self.log.subscribe();
+        let mut bytes = vec![0; 4096];
+        let mut hung_up = false;
+        loop {
+            loop {
+                changed.mark_unchanged();
+                let frame = session.poll_transmit(&self.log.lock(), clock()?);
+                let Some(frame) = frame else { break };
+                // Waits while the updater is slow; the log does not.
+                if send.write_all(&frame).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if session.is_finished() {
+                let _ = send.finish(); // the updater may have gone already
+                return Ok(());
+            }
+            let silence = match session.poll_timeout() {
+                Some(due) => Duration::from_nanos(due.0.saturating_sub(clock()?.0)),
+                None => IDLE,
+            };
+            tokio::select! {
+                read = receive.read(&mut bytes), if !hung_up => match read {
+                    Ok(Some(count)) => {
+                        session.receive(&bytes[..count]).map_err(|error| error.to_string())?;
+                    }
+                    Ok(None) => hung_up = true,
+                    Err(_) => return Ok(()),
+                },
+                _ = changed.changed() => {}
+                () = tokio::time::sleep(silence) => {}
+            }
+        }
+    }
+
+    /// What happened, for people.
+    pub(crate) fn counts(&self) -> String {
+        format!(
+            "{} connections served, {} refused for their key, {} turned away",
+            self.served.load(Ordering::Relaxed),
+            self.trust.refused(),
+            self.turned_away.load(Ordering::Relaxed),
+        )
+    }
+}
+
+/// Tells an endpoint's updaters that the tracker stops, and waits until they heard it.
+pub(crate) async fn close(endpoints: &[Endpoint]) {
+    for endpoint in endpoints {
+        endpoint.close(VarInt::from_u32(code::STOPPING), b"the tracker stops");
+    }
+    for endpoint in endpoints {
+        let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+    }
+}
+
+fn clock() -> Result<BootTime, String> {
+    procflow_probe::now().map_err(|error| error.to_string())
+}
+
+fn peer_key(connection: &Connection) -> Option<PublicKey> {
+    let identity = connection.peer_identity()?;
+    let chain = identity.downcast::<Vec<quinn::rustls::pki_types::CertificateDer<'_>>>().ok()?;
+    PublicKey::from_spki(chain.first()?)
+}
+
+fn socket(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+struct Place<'a> {
+    counts: &'a Mutex<HashMap<IpAddr, usize>>,
+    address: IpAddr,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Watching: a thread of its own asks the source and writes what it says into the log.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use procflow_binding::{BootTime, Change, Gap, GapCause, Log};
+use procflow_probe::{Batch, ProbeError, Source};
+use tokio::sync::watch;
+
+/// The log, shared by the thread that fills it and the tasks that serve it.
+pub(crate) struct SharedLog {
+    log: Mutex<Log>,
+    /// Counts the changes of the log.
+    changed: watch::Sender<u64>,
+}
+
+impl SharedLog {
+    pub(crate) fn new(log: Log) -> Self {
+        Self { log: Mutex::new(log), changed: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells when the log has changed.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn touch(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+/// How much of the log is kept.
+#[derive(Clone, Copy)]
+pub(crate) struct Keep {
+    pub(crate) nanoseconds: u64,
+    pub(crate) events: usize,
+}
+
+/// Asks the source until told to stop.
+///
+/// # Errors
+///
+/// When the source says that it is of no further use.
+pub(crate) fn watch(
+    source: &mut dyn Source,
+    shared: &SharedLog,
+    keep: Keep,
+    stop: &AtomicBool,
+) -> Result<(), ProbeError> {
+    let mut failing_since: Option<BootTime> = None;
+    let mut told = source.shortfalls().len();
+    while !stop.load(Ordering::Relaxed) {
+        match source.collect() {
+            Ok(batch) => {
+                let gap = failing_since.take().map(|begin| {
+                    eprintln!("tracker: {} answers again", source.name());
+                    let (end, cause) = (batch.watched_until, GapCause::SourceFailed);
+                    Gap { begin, end, cause }
+                });
+                record(shared, batch, gap, keep);
+            }
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) => {
+                if failing_since.is_none() {
+                    failing_since = Some(shared.lock().watched_until());
+                    eprintln!("tracker: {}: {error}; trying again", source.name());
+                }
+            }
+        }
+        for shortfall in source.shortfalls().iter().skip(told) {
+            eprintln!("tracker: {shortfall}");
+        }
+        told = source.shortfalls().len();
+        std::thread::park_timeout(source.pause().max(Duration::from_millis(1)));
+    }
+    Ok(())
+}
+
+/// Writes one answer of the source into the log.
+pub(crate) fn record(shared: &SharedLog, batch: Batch, gap: Option<Gap>, keep: Keep) {
+    let mut log = shared.lock();
+    let before = log.newest();
+    if let Some(gap) = gap {
+        log.push(gap.end, Change::Gap(gap));
+    }
+    for (time, change) in batch.changes {
+        log.push(time, change);
+    }
+    log.watched(batch.watched_until);
+    log.prune(batch.watched_until.minus(keep.nanoseconds), keep.events);
+    let changed = log.newest() != before;
+    drop(log);
+    if changed {
+        shared.touch();
+    }
+}
+
+/// A thread that watches, and how to stop it.
+pub(crate) struct Watcher {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Result<(), ProbeError>>,
+}
+
+impl Watcher {
+    /// Starts watching. `ended` is told when the thread ends by itself.
+    pub(crate) fn start(
+        mut source: Box<dyn Source>,
+        shared: Arc<SharedLog>,
+        keep: Keep,
+        ended: tokio::sync::oneshot::Sender<()>,
+    ) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::Builder::new().name("watch".to_owned()).spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                let result = watch(source.as_mut(), &shared, keep, &stop);
+                let _ = ended.send(()); // nobody listens any more while stopping
+                result
+            }
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops watching; what the thread ended with.
+    pub(crate) fn stop(self) -> Result<(), ProbeError> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
