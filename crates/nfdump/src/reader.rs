@@ -1,0 +1,428 @@
+//! A reader takes a file from front to back, one block at a time, and never looks back.
+//!
+//! It needs no seeking, so a pipe will do, and its memory does not grow with the file: one block
+//! as it is on disk (5 MiB at most, growing as bytes arrive, not as the header claims), one
+//! decompressed, and the extension maps of layout 1.
+//!
+//! It is strict: the counts and offsets a file states must be true. What is wrong shows when it
+//! is reached, so all flows in front of it have been seen by then, and never less silently.
+
+use std::io::Read;
+
+use crate::{
+    block::BlockHeader,
+    compress::Decompressor,
+    error::{Error, ErrorKind, Place},
+    file::{Header, Layout, START},
+    flow::{Flow, name_in},
+    map::Maps,
+    record::{HEAD, Parsed, RecordType, Walk, frame},
+};
+
+/// Reads the blocks of an nfcapd file.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut reader = procflow_nfdump::Reader::new(std::fs::File::open("nfcapd.202611210110")?)?;
+/// while let Some(block) = reader.next_block()? {
+///     for record in block {
+///         if let Some(flow) = record?.flow {
+///             println!("{} -> {}", flow.source, flow.destination);
+///         }
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Reader<R> {
+    input: Input<R>,
+    header: Header,
+    /// The payload of the current block as it is on disk.
+    disk: Vec<u8>,
+    decompressor: Decompressor,
+    walk: Walk,
+    /// How many data blocks were begun.
+    blocks: u32,
+    /// The current block, until it was walked to its end.
+    current: Option<Current>,
+    ident: Option<Vec<u8>>,
+    finished: bool,
+}
+
+/// What is known of the block being walked.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    header: BlockHeader,
+    number: u32,
+    offset: u64,
+}
+
+impl Current {
+    /// The next record. At the end, and at an error, it gives the same answer when asked again.
+    fn step<'a>(&self, walk: &mut Walk, data: &'a [u8]) -> Result<Option<Parsed<'a>>, Error> {
+        let Self {
+            header,
+            number,
+            offset,
+        } = *self;
+        match walk.next(data) {
+            Ok(None) if walk.records != header.records => {
+                let kind = ErrorKind::RecordCount {
+                    claimed: header.records,
+                    found: walk.records,
+                };
+                Err(Error::new(Place::Block { number, offset }, kind))
+            }
+            Ok(parsed) => Ok(parsed),
+            Err(kind) => {
+                let (record, within) = (walk.records, walk.position);
+                Err(Error::new(
+                    Place::Record {
+                        number,
+                        offset,
+                        record,
+                        within,
+                    },
+                    kind,
+                ))
+            }
+        }
+    }
+}
+
+/// The current block as [`crate::rewrite`] needs it.
+pub(crate) struct Loaded<'a> {
+    pub(crate) header: BlockHeader,
+    pub(crate) disk: &'a [u8],
+    pub(crate) records: Block<'a>,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the file header.
+    ///
+    /// # Errors
+    /// When this is not an nfcapd file of layout 1 or 2, or one that cannot be read here.
+    pub fn new(input: R) -> Result<Self, Error> {
+        let mut input = Input {
+            inner: input,
+            offset: 0,
+        };
+        let mut bytes = Vec::new();
+        input
+            .fill(&mut bytes, START, "the file header")
+            .map_err(|kind| Error::at(0, kind))?;
+        let mut start = [0; START];
+        start.copy_from_slice(&bytes);
+        let layout = Layout::of(start)?;
+        let mut rest = Vec::new();
+        input
+            .fill(
+                &mut rest,
+                layout.header_size() - START,
+                "the rest of the file header",
+            )
+            .map_err(|kind| Error::at(START as u64, kind))?;
+        bytes.append(&mut rest);
+        let header = Header::parse(layout, bytes)?;
+        Ok(Self {
+            input,
+            disk: Vec::new(),
+            decompressor: Decompressor::new(header.compression()),
+            walk: Walk::new(layout, header.anonymised()),
+            blocks: 0,
+            current: None,
+            ident: header.ident().map(<[u8]>::to_vec),
+            finished: false,
+            header,
+        })
+    }
+
+    /// The file header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The ident of the source, set by who started the collector; "none" by default.
+    ///
+    /// Layout 2 keeps it behind the last block: there it is `None` until
+    /// [`next_block`](Self::next_block) was.
+    pub fn ident(&self) -> Option<&[u8]> {
+        self.ident.as_deref()
+    }
+
+    /// The next data block; `None` after the last, when the rest of the file was checked too.
+    ///
+    /// Records of the block before that were not iterated are walked now: they may define
+    /// extension maps, and they may be wrong. After an error there is no next block. A file that
+    /// is [in progress](Header::in_progress) has no blocks.
+    ///
+    /// # Errors
+    /// When the file is damaged, at the first place where it is.
+    pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
+        if self.advance()? {
+            return Ok(self.loaded().map(|loaded| loaded.records));
+        }
+        self.end_file(|_, _| Ok(()))?;
+        Ok(None)
+    }
+
+    /// Loads the next data block; `false` when there is none.
+    pub(crate) fn advance(&mut self) -> Result<bool, Error> {
+        if self.finished {
+            return Ok(false);
+        }
+        // Taken back when all went well, so that an error is the end.
+        self.finished = true;
+        self.end_block()?;
+        let (number, offset) = (self.blocks, self.input.offset);
+        if number == self.header.blocks() {
+            self.finished = false;
+            return Ok(false);
+        }
+        if self.header.appendix_blocks > 0 && offset >= self.header.appendix_offset {
+            return Err(self.appendix_offset_error());
+        }
+        let place = Place::Block { number, offset };
+        let header = self.input.block(&mut self.disk, &self.header, place)?;
+        self.decompressor
+            .decompress(&self.disk)
+            .map_err(|kind| Error::new(place, kind))?;
+        self.walk.start_block();
+        self.blocks += 1;
+        self.current = Some(Current {
+            header,
+            number,
+            offset,
+        });
+        self.finished = false;
+        Ok(true)
+    }
+
+    /// The block that [`advance`](Self::advance) loaded.
+    pub(crate) fn loaded(&mut self) -> Option<Loaded<'_>> {
+        let current = self.current?;
+        Some(Loaded {
+            header: current.header,
+            disk: &self.disk,
+            records: Block {
+                current,
+                failed: false,
+                walk: &mut self.walk,
+                data: self.decompressor.plain(&self.disk),
+            },
+        })
+    }
+
+    /// Walks what is left of the current block.
+    fn end_block(&mut self) -> Result<(), Error> {
+        if let Some(current) = self.current.take() {
+            let data = self.decompressor.plain(&self.disk);
+            while current.step(&mut self.walk, data)?.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Checks what follows the data blocks: layout 2's appendix, and the end of the file.
+    ///
+    /// `each` appendix block is handed on as it is on disk.
+    pub(crate) fn end_file(
+        &mut self,
+        mut each: impl FnMut(BlockHeader, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if std::mem::replace(&mut self.finished, true) || self.header.in_progress() {
+            return Ok(());
+        }
+        let claimed = self.header.appendix_offset;
+        // Without an appendix the offset means nothing; nfdump leaves 0.
+        let unused = self.header.appendix_blocks == 0 && claimed == 0;
+        if self.header.layout() == Layout::Two && !unused && claimed != self.input.offset {
+            return Err(self.appendix_offset_error());
+        }
+        for _ in 0..self.header.appendix_blocks {
+            let header = self.appendix_block()?;
+            each(header, &self.disk)?;
+        }
+        let offset = self.input.offset;
+        if self.input.at_end()? {
+            Ok(())
+        } else {
+            Err(Error::at(offset, ErrorKind::TrailingBytes))
+        }
+    }
+
+    fn appendix_block(&mut self) -> Result<BlockHeader, Error> {
+        let place = Place::File {
+            offset: self.input.offset,
+        };
+        let header = self.input.block(&mut self.disk, &self.header, place)?;
+        let wrong = |kind| Error::new(place, kind);
+        self.decompressor.decompress(&self.disk).map_err(wrong)?;
+        let mut rest = self.decompressor.plain(&self.disk);
+        let mut found = 0;
+        while !rest.is_empty() {
+            let (record_type, bytes) = frame(rest).map_err(wrong)?;
+            match record_type {
+                RecordType::IDENT => self.ident = name_in(&bytes[HEAD..]).map(<[u8]>::to_vec),
+                RecordType::STAT => {}
+                // Flows here are the look of a file that a collector is appending to: it
+                // overwrites the appendix first, and the header only when it is done.
+                RecordType(other) => return Err(wrong(ErrorKind::AppendixRecord(other))),
+            }
+            rest = &rest[bytes.len()..];
+            found += 1;
+        }
+        let claimed = header.records;
+        if found != claimed {
+            return Err(wrong(ErrorKind::RecordCount { claimed, found }));
+        }
+        Ok(header)
+    }
+
+    fn appendix_offset_error(&self) -> Error {
+        let kind = ErrorKind::AppendixOffset {
+            claimed: self.header.appendix_offset,
+            found: self.input.offset,
+            blocks: self.blocks,
+            of: self.header.blocks(),
+        };
+        Error::at(self.input.offset, kind)
+    }
+}
+
+/// One block: an iterator over its records.
+///
+/// It ends after the last record or after the first error, and counts the records as it goes:
+/// more or fewer than the block header says is an error, after the last of them.
+#[derive(Debug)]
+pub struct Block<'a> {
+    current: Current,
+    failed: bool,
+    walk: &'a mut Walk,
+    data: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Which data block this is, counted from 0.
+    pub fn number(&self) -> u32 {
+        self.current.number
+    }
+
+    /// Where its header is in the file.
+    pub fn offset(&self) -> u64 {
+        self.current.offset
+    }
+
+    /// How many records its header counts.
+    pub fn records(&self) -> u32 {
+        self.current.header.records
+    }
+
+    /// The next record with where it may be named.
+    pub(crate) fn step(&mut self) -> Result<Option<Parsed<'a>>, Error> {
+        self.current.step(self.walk, self.data)
+    }
+
+    /// The records walked so far.
+    pub(crate) fn walked(&self) -> &'a [u8] {
+        &self.data[..self.walk.position]
+    }
+
+    pub(crate) fn maps(&self) -> &Maps {
+        &self.walk.maps
+    }
+}
+
+impl<'a> Iterator for Block<'a> {
+    type Item = Result<Record<'a>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let item = self.step().transpose()?;
+        self.failed = item.is_err();
+        Some(item.map(
+            |Parsed {
+                 record_type,
+                 bytes,
+                 flow,
+                 ..
+             }| Record {
+                record_type,
+                bytes,
+                flow,
+            },
+        ))
+    }
+}
+
+/// One record of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What it is.
+    pub record_type: RecordType,
+    /// All its bytes, type and size included.
+    pub bytes: &'a [u8],
+    /// The flow, if it is a flow record that has times, ports and addresses.
+    pub flow: Option<Flow<'a>>,
+}
+
+/// Bytes from the front, counted.
+#[derive(Debug)]
+struct Input<R> {
+    inner: R,
+    offset: u64,
+}
+
+impl<R: Read> Input<R> {
+    /// Reads exactly `wanted` bytes into `buffer`, which grows only as they arrive.
+    fn fill(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        wanted: usize,
+        what: &'static str,
+    ) -> Result<(), ErrorKind> {
+        buffer.clear();
+        let had = (&mut self.inner)
+            .take(wanted as u64)
+            .read_to_end(buffer)
+            .map_err(ErrorKind::Read)?;
+        if had < wanted {
+            return Err(ErrorKind::Truncated { what, wanted, had });
+        }
+        self.offset += wanted as u64;
+        Ok(())
+    }
+
+    /// Reads a block's header, and its payload into `disk`.
+    fn block(
+        &mut self,
+        disk: &mut Vec<u8>,
+        file: &Header,
+        place: Place,
+    ) -> Result<BlockHeader, Error> {
+        let wrong = |kind| Error::new(place, kind);
+        self.fill(disk, BlockHeader::SIZE, "the block header")
+            .map_err(wrong)?;
+        let header = disk
+            .first_chunk()
+            .map(BlockHeader::parse)
+            .unwrap_or_default();
+        header
+            .check(file.layout(), file.compression())
+            .map_err(wrong)?;
+        self.fill(disk, header.size as usize, "the block's payload")
+            .map_err(wrong)?;
+        Ok(header)
+    }
+
+    fn at_end(&mut self) -> Result<bool, Error> {
+        let mut one = Vec::new();
+        match self.fill(&mut one, 1, "the end") {
+            Ok(()) => Ok(false),
+            Err(ErrorKind::Truncated { .. }) => Ok(true),
+            Err(kind) => Err(Error::at(self.offset, kind)),
+        }
+    }
+}
