@@ -60,7 +60,10 @@ impl Decompressor {
         if self.compression == Compression::None {
             return Ok(());
         }
-        self.plain.resize(MOST, 0);
+        if self.plain.is_empty() {
+            // Zero pages of the system's, not touched until something is decompressed into them.
+            self.plain = vec![0; MOST];
+        }
         self.length = self.fill(payload).map_err(|reason| ErrorKind::Decompress {
             compression: self.compression,
             reason,

@@ -37,7 +37,8 @@ const IPV4_FLOW_LENGTH: usize = 12;
 const IPV6_FLOW_LENGTH: usize = 36;
 const NSEL_USER_LENGTH: usize = 72;
 
-/// The bytes of the name in element 24, its NUL included; two bytes of fill follow.
+/// The bytes of the name in element 24, its NUL included; two bytes of fill follow, and a name is
+/// never longer than fits in front of them.
 const NAME_ROOM: usize = 66;
 
 /// A flow record's header, without the type and size of every record.
@@ -214,7 +215,7 @@ pub(crate) fn flow(record: &[u8]) -> Result<(Option<Flow<'_>>, Slot), ErrorKind>
                 slot = match slot {
                     Slot::Insert(_) if element.bytes.len() == NSEL_USER_LENGTH => Slot::Field {
                         at: at + ELEMENT_HEADER,
-                        room: NAME_ROOM,
+                        room: NSEL_USER_LENGTH - ELEMENT_HEADER,
                     },
                     _ => Slot::Replace,
                 };
@@ -251,35 +252,185 @@ pub(crate) fn flow(record: &[u8]) -> Result<(Option<Flow<'_>>, Slot), ErrorKind>
     Ok((Some(flow), slot))
 }
 
-/// Appends `record` to `output` with `name` as its only element 24, at its end.
+/// Appends `record`, which has no element 24, to `output`, with `name` as its last element.
 ///
-/// `false`, and nothing appended, when the record would be larger than a record can be.
-pub(crate) fn append_named(
-    record: &[u8],
-    name: &UserName,
-    output: &mut Vec<u8>,
-) -> Result<bool, ErrorKind> {
+/// The caller has made sure that a record of 72 bytes more is not too large; so many elements
+/// that they cannot be counted do not fit into one.
+pub(crate) fn append_named(record: &[u8], name: &UserName, output: &mut Vec<u8>) {
     let start = output.len();
-    let (_, mut elements) = Elements::of(record)?;
-    output.extend_from_slice(&record[..RECORD_HEADER]);
-    let mut count = 1_u16;
-    while let Some(element) = elements.next()? {
-        if element.id != NSEL_USER {
-            output.extend_from_slice(element.bytes);
-            count = count.saturating_add(1);
+    output.extend_from_slice(record);
+    let count = u16::from_le_bytes([record[4], record[5]]);
+    append_name(start, count, name, output);
+}
+
+/// Appends `record`, checked before, to `output`, with `name` as its last and only element 24.
+pub(crate) fn append_renamed(record: &[u8], name: &UserName, output: &mut Vec<u8>) {
+    let start = output.len();
+    let mut count = 0;
+    if let Ok((_, mut elements)) = Elements::of(record) {
+        output.extend_from_slice(&record[..RECORD_HEADER]);
+        while let Ok(Some(element)) = elements.next() {
+            if element.id != NSEL_USER {
+                output.extend_from_slice(element.bytes);
+                count += 1;
+            }
         }
     }
+    append_name(start, count, name, output);
+}
+
+/// Closes the record from `start` on with element 24, and sets its size and count.
+fn append_name(start: usize, count: u16, name: &UserName, output: &mut Vec<u8>) {
     output.extend_from_slice(&NSEL_USER.to_le_bytes());
     output.extend_from_slice(&(NSEL_USER_LENGTH as u16).to_le_bytes());
     let field = output.len();
     output.resize(field + NSEL_USER_LENGTH - ELEMENT_HEADER, 0);
     let name = name.fitting(NAME_ROOM);
     output[field..field + name.len()].copy_from_slice(name);
-    let Ok(size) = u16::try_from(output.len() - start) else {
-        output.truncate(start);
-        return Ok(false);
-    };
+    let size = (output.len() - start) as u16;
     output[start + 2..start + 4].copy_from_slice(&size.to_le_bytes());
-    output[start + 4..start + 6].copy_from_slice(&count.to_le_bytes());
-    Ok(true)
+    output[start + 4..start + 6].copy_from_slice(&(count + 1).to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 10.0.0.1:1027 -> 10.0.0.2:80, TCP, 5 packets, 320 bytes, of exporter 9.
+    const RECORD: [u8; 76] = [
+        11, 0, 76, 0, 2, 0, 0, 0, 9, 0, 4,
+        10, // type, size, elements, engine, exporter, flags
+        1, 0, 52, 0, // element 1
+        0xe8, 3, 0, 0, 0, 0, 0, 0, 0xd0, 7, 0, 0, 0, 0, 0, 0, // first, last
+        0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, // received, packets
+        0x40, 1, 0, 0, 0, 0, 0, 0, 3, 4, 80, 0, 6, 0x1b, 0,
+        0, // bytes, ports, protocol, flags
+        2, 0, 12, 0, 1, 0, 0, 10, 2, 0, 0, 10, // element 2
+    ];
+
+    fn expected(user_name: Option<&[u8]>) -> Flow<'_> {
+        Flow {
+            first_ms: 1000,
+            last_ms: 2000,
+            received_ms: None,
+            source: Ipv4Addr::new(10, 0, 0, 1).into(),
+            destination: Ipv4Addr::new(10, 0, 0, 2).into(),
+            source_port: 1027,
+            destination_port: 80,
+            protocol: 6,
+            tcp_flags: 0x1b,
+            packets: 5,
+            bytes: 320,
+            anonymised: true,
+            exporter: 9,
+            user_name,
+        }
+    }
+
+    fn name(text: &str) -> UserName {
+        let mut name = UserName::new();
+        name.set(text);
+        name
+    }
+
+    #[test]
+    fn a_flow_record_is_decoded() {
+        assert_eq!(
+            flow(&RECORD).unwrap(),
+            (Some(expected(None)), Slot::Insert(76))
+        );
+    }
+
+    #[test]
+    fn a_name_is_the_last_element() {
+        let mut named = vec![0xff];
+        append_named(&RECORD, &name("nginx"), &mut named);
+        let named = &named[1..];
+        let mut wanted = RECORD.to_vec();
+        wanted[2] = 76 + 72;
+        wanted[4] = 3;
+        wanted.extend_from_slice(b"\x18\x00\x48\x00nginx");
+        wanted.resize(76 + 72, 0);
+        assert_eq!(named, wanted);
+        let slot = Slot::Field { at: 80, room: 68 };
+        assert_eq!(flow(named).unwrap(), (Some(expected(Some(b"nginx"))), slot));
+    }
+
+    #[test]
+    fn names_of_odd_length_and_several_are_replaced_by_one() {
+        let mut wanted = Vec::new();
+        append_named(&RECORD, &name("new"), &mut wanted);
+        // In front of the others and 8 bytes long; or two.
+        let mut short = RECORD[..12].to_vec();
+        short.extend_from_slice(b"\x18\x00\x08\x00old\0");
+        short.extend_from_slice(&RECORD[12..]);
+        (short[2], short[4]) = (84, 3);
+        let mut twice = Vec::new();
+        append_named(&RECORD, &name("one"), &mut twice);
+        let once = twice.clone();
+        twice.clear();
+        append_named(&once, &name("two"), &mut twice);
+        for (record, now) in [(short, &b"old"[..]), (twice, b"two")] {
+            assert_eq!(
+                flow(&record).unwrap(),
+                (Some(expected(Some(now))), Slot::Replace)
+            );
+            let mut renamed = Vec::new();
+            append_renamed(&record, &name("new"), &mut renamed);
+            assert_eq!(renamed, wanted);
+        }
+    }
+
+    #[test]
+    fn ipv6_addresses_are_two_numbers_each() {
+        let mut data = [0; 32];
+        data[..8].copy_from_slice(&[0, 0, 0xb8, 0x0d, 1, 0, 0x20, 0]);
+        data[24] = 1;
+        let (_, (source, destination)) = ipv6_pair(&data).unwrap();
+        assert_eq!(source.to_string(), "20:1:db8::");
+        assert_eq!(destination.to_string(), "::1");
+    }
+
+    #[test]
+    fn without_times_or_addresses_there_is_no_flow() {
+        let mut bare = RECORD[..64].to_vec();
+        (bare[2], bare[4]) = (64, 1);
+        assert_eq!(flow(&bare).unwrap(), (None, Slot::None));
+        let mut bare = RECORD[..12].to_vec();
+        bare.extend_from_slice(&RECORD[64..]);
+        (bare[2], bare[4]) = (24, 1);
+        assert_eq!(flow(&bare).unwrap(), (None, Slot::None));
+    }
+
+    #[test]
+    fn each_bad_record_is_named() {
+        let changed = |changes: &[(usize, u8)]| {
+            let mut record = RECORD;
+            for &(at, byte) in changes {
+                record[at] = byte;
+            }
+            flow(&record).unwrap_err().to_string()
+        };
+        assert_eq!(
+            changed(&[(4, 1)]),
+            "the record counts 1 elements, which end 12 bytes before the record does"
+        );
+        assert_eq!(
+            changed(&[(4, 3)]),
+            "the record counts 3 elements, but ends after 2"
+        );
+        assert_eq!(changed(&[(14, 51)]), "element 1 has length 51, it needs 52");
+        assert_eq!(
+            changed(&[(12, 99), (14, 3)]),
+            "element 99 has length 3, it needs 4"
+        );
+        assert_eq!(
+            changed(&[(66, 13)]),
+            "element 2 of length 13 runs past the end of the record, 12 bytes are left"
+        );
+        assert_eq!(
+            flow(&RECORD[..11]).unwrap_err().to_string(),
+            "size 11 is smaller than its header (12 bytes)"
+        );
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
     error::ErrorKind,
     extension::{ipv4_pair, ipv6_pair},
     flow::{Flow, name_in},
+    name::UserName,
     record::Slot,
 };
 
@@ -39,57 +40,37 @@ const PACKETS_64: u8 = 2;
 const BYTES_64: u8 = 4;
 
 /// The bytes of each extension by id; `None` for ids that no map lists.
+#[rustfmt::skip]
 const SIZES: [Option<u8>; 50] = [
-    None,
-    None,
-    None,
-    None, // 0 ends a map, 1-3 are in every record
-    Some(4),
-    Some(8), // 4 5 interfaces
-    Some(4),
-    Some(8), // 6 7 AS numbers
-    Some(4), // 8 dst tos, direction, masks
-    Some(4),
-    Some(16), // 9 10 next hop
-    Some(4),
-    Some(16), // 11 12 BGP next hop
-    Some(4),  // 13 vlans
-    Some(4),
-    Some(8), // 14 15 packets out
-    Some(4),
-    Some(8), // 16 17 bytes out
-    Some(4),
-    Some(8), // 18 19 flows
-    Some(16),
-    Some(16), // 20 21 MAC addresses
-    Some(40), // 22 MPLS labels
-    Some(4),
-    Some(16), // 23 24 exporter's address
-    Some(4),  // 25 engine
-    Some(8),  // 26 adjacent AS numbers
-    Some(8),  // 27 received
-    Some(0),
-    Some(0),
-    Some(0),
-    Some(0),
-    Some(0),
-    Some(0),
-    Some(0),
-    Some(0),
-    Some(0),  // 28-36
-    Some(20), // 37 NSEL
-    Some(4),  // 38 translated ports
-    Some(8),
-    Some(32), // 39 40 translated addresses
-    Some(24), // 41 ACLs
-    Some(24),
-    Some(72), // 42 43 user name
-    Some(0),  // 44
-    Some(24), // 45 latency
-    Some(12), // 46 NEL
-    Some(0),  // 47
-    Some(8),  // 48 port block
-    Some(0),  // 49
+    None, None, None, None,   // 0 ends a map, 1 to 3 are in every record
+    Some(4), Some(8),         // 4, 5: interfaces
+    Some(4), Some(8),         // 6, 7: AS numbers
+    Some(4),                  // 8: destination tos, direction, masks
+    Some(4), Some(16),        // 9, 10: next hop
+    Some(4), Some(16),        // 11, 12: BGP next hop
+    Some(4),                  // 13: VLANs
+    Some(4), Some(8),         // 14, 15: packets out
+    Some(4), Some(8),         // 16, 17: bytes out
+    Some(4), Some(8),         // 18, 19: flows
+    Some(16), Some(16),       // 20, 21: MAC addresses
+    Some(40),                 // 22: MPLS labels
+    Some(4), Some(16),        // 23, 24: exporter's address
+    Some(4),                  // 25: engine
+    Some(8),                  // 26: adjacent AS numbers
+    Some(8),                  // 27: received
+    Some(0), Some(0), Some(0), Some(0), Some(0), // 28 to 32: reserved
+    Some(0), Some(0), Some(0), Some(0),          // 33 to 36: reserved
+    Some(20),                 // 37: NSEL
+    Some(4),                  // 38: translated ports
+    Some(8), Some(32),        // 39, 40: translated addresses
+    Some(24),                 // 41: ACLs
+    Some(24), Some(72),       // 42, 43: user name
+    Some(0),                  // 44: reserved
+    Some(24),                 // 45: latency
+    Some(12),                 // 46: NEL
+    Some(0),                  // 47: reserved
+    Some(8),                  // 48: port block
+    Some(0),                  // 49: reserved
 ];
 
 /// What is kept of a map.
@@ -113,7 +94,7 @@ impl Map {
                 header: MAP_HEAD,
             });
         };
-        if record.len() % 4 != 0 {
+        if !record.len().is_multiple_of(4) {
             return Err(ErrorKind::MapSize(record.len()));
         }
         let mut map = Self {
@@ -184,9 +165,9 @@ impl Map {
 }
 
 /// The bytes of extension 43.
-pub(crate) const NAME_SIZE: usize = 72;
+const NAME_SIZE: usize = 72;
 /// How many of them readers take as the name, its NUL included.
-pub(crate) const NAME_ROOM: usize = 66;
+const NAME_ROOM: usize = 66;
 
 fn map_head(input: &[u8]) -> IResult<&[u8], (u16, u16, u16, u16), ()> {
     (le_u16, le_u16, le_u16, le_u16).parse(input)
@@ -216,15 +197,14 @@ impl Maps {
         self.by_id.get(usize::from(id))?.as_deref()
     }
 
-    /// An id that no map has, above those in use if there is one, so that maps of the file's own
-    /// that come later are not likely to take it.
-    pub(crate) fn free_id(&self, taken: impl Fn(u16) -> bool) -> Option<u16> {
-        let above = u16::try_from(self.by_id.len())
-            .ok()
-            .into_iter()
-            .flat_map(|from| from..=u16::MAX);
-        above
-            .chain(0..=u16::MAX)
+    /// An id that no map has, from `from` on and around.
+    ///
+    /// Above all ids in use if possible: maps of the file's own that come later seldom take it.
+    pub(crate) fn free_id(&self, from: u16, taken: impl Fn(u16) -> bool) -> Option<u16> {
+        let above = u16::try_from(self.by_id.len()).unwrap_or(0);
+        let from = from.max(above);
+        (from..=u16::MAX)
+            .chain(0..from)
             .find(|&id| self.get(id).is_none() && !taken(id))
     }
 
@@ -274,7 +254,7 @@ impl Maps {
                     name_in(field),
                     Slot::Field {
                         at: at + within,
-                        room: size.min(NAME_ROOM),
+                        room: size,
                     },
                 )
             }
@@ -300,9 +280,37 @@ impl Maps {
     }
 }
 
-/// The map that a flow record of type 10 names.
-pub(crate) fn map_of(record: &[u8]) -> u16 {
-    u16::from_le_bytes([record[6], record[7]])
+/// The id of the map in a map record that was parsed before.
+pub(crate) fn id_of(map: &[u8]) -> u16 {
+    u16::from_le_bytes([map[4], map[5]])
+}
+
+/// The id of the map that a flow record names which was decoded before.
+pub(crate) fn id_in_flow(flow: &[u8]) -> u16 {
+    u16::from_le_bytes([flow[6], flow[7]])
+}
+
+/// Appends the flow `record` to `output`, with `name` as extension 43 at `at` and map `id`.
+///
+/// The caller has made sure that a record of 72 bytes more is not too large.
+pub(crate) fn append_named(
+    record: &[u8],
+    at: usize,
+    id: u16,
+    name: &UserName,
+    output: &mut Vec<u8>,
+) {
+    let start = output.len();
+    let (before, after) = record.split_at(at);
+    output.extend_from_slice(before);
+    let field = output.len();
+    output.resize(field + NAME_SIZE, 0);
+    let name = name.fitting(NAME_ROOM);
+    output[field..field + name.len()].copy_from_slice(name);
+    output.extend_from_slice(after);
+    let size = (record.len() + NAME_SIZE) as u16;
+    output[start + 2..start + 4].copy_from_slice(&size.to_le_bytes());
+    output[start + 6..start + 8].copy_from_slice(&id.to_le_bytes());
 }
 
 /// The head of a flow record of type 10.
@@ -355,4 +363,176 @@ fn counter(wide: bool, input: &[u8]) -> IResult<&[u8], u64, ()> {
 
 fn extensions(size: usize, input: &[u8]) -> IResult<&[u8], &[u8], ()> {
     take(size).parse(input)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    /// Map 7: interfaces and received.
+    const MAP: [u8; 16] = [2, 0, 16, 0, 7, 0, 12, 0, 4, 0, 27, 0, 0, 0, 0xff, 0];
+    /// 127.0.0.1:53 -> 127.0.0.2:123, UDP, 5 packets, 200 bytes, with the extensions of map 7.
+    const FLOW: [u8; 60] = [
+        10, 0, 60, 0, 0, 9, 7, 0, 1, 0, 2, 0, // type, size, flags, version, map, milliseconds
+        3, 0, 0, 0, 4, 0, 0, 0, 0, 0x12, 17, 0, // seconds, status, flags, protocol, tos
+        53, 0, 123, 0, 6, 0, 0, 0, // ports, exporter
+        1, 0, 0, 127, 2, 0, 0, 127, 5, 0, 0, 0, 200, 0, 0, 0, // addresses, counters
+        8, 0, 9, 0, 0x88, 0x13, 0, 0, 0, 0, 0, 0, // interfaces, received
+    ];
+
+    fn expected(user_name: Option<&[u8]>) -> Flow<'_> {
+        Flow {
+            first_ms: 3001,
+            last_ms: 4002,
+            received_ms: Some(5000),
+            source: Ipv4Addr::new(127, 0, 0, 1).into(),
+            destination: Ipv4Addr::new(127, 0, 0, 2).into(),
+            source_port: 53,
+            destination_port: 123,
+            protocol: 17,
+            tcp_flags: 0x12,
+            packets: 5,
+            bytes: 200,
+            anonymised: false,
+            exporter: 6,
+            user_name,
+        }
+    }
+
+    fn maps(records: &[&[u8]]) -> Maps {
+        let mut maps = Maps::default();
+        for record in records {
+            maps.define(record).unwrap();
+        }
+        maps
+    }
+
+    #[test]
+    fn a_flow_is_decoded_by_its_map() {
+        let maps = maps(&[&MAP]);
+        assert_eq!(
+            maps.flow(&FLOW, false).unwrap(),
+            (Some(expected(None)), Slot::Insert(60))
+        );
+        assert!(maps.flow(&FLOW, true).unwrap().0.unwrap().anonymised);
+    }
+
+    #[test]
+    fn a_named_flow_has_a_map_that_says_so() {
+        let (id, map) = Map::parse(&MAP).unwrap();
+        assert_eq!(id, 7);
+        let named = map.named().to_record(8);
+        assert_eq!(named, [2, 0, 16, 0, 8, 0, 84, 0, 4, 0, 27, 0, 43, 0, 0, 0]);
+        let mut name = UserName::new();
+        name.set("ntpd");
+        let mut flow = Vec::new();
+        append_named(&FLOW, 60, 8, &name, &mut flow);
+        let mut wanted = FLOW.to_vec();
+        (wanted[2], wanted[6]) = (132, 8);
+        wanted.extend_from_slice(b"ntpd");
+        wanted.resize(132, 0);
+        assert_eq!(flow, wanted);
+        let slot = Slot::Field { at: 60, room: 72 };
+        let maps = maps(&[&MAP, &named]);
+        assert_eq!(
+            maps.flow(&flow, false).unwrap(),
+            (Some(expected(Some(b"ntpd"))), slot)
+        );
+    }
+
+    #[test]
+    fn wide_addresses_and_counters_are_read() {
+        let mut wide = FLOW[..32].to_vec();
+        (wide[2], wide[4]) = (32 + 32 + 16 + 12, IPV6 | PACKETS_64 | BYTES_64);
+        let mut addresses = [0; 32];
+        (addresses[8], addresses[24]) = (1, 2);
+        wide.extend_from_slice(&addresses);
+        wide.extend_from_slice(&(1_u64 << 40).to_le_bytes());
+        wide.extend_from_slice(&(1_u64 << 41).to_le_bytes());
+        wide.extend_from_slice(&FLOW[48..]);
+        let (flow, _) = maps(&[&MAP]).flow(&wide, false).unwrap();
+        let flow = flow.unwrap();
+        assert_eq!((flow.packets, flow.bytes), (1 << 40, 1 << 41));
+        assert_eq!(
+            (flow.source.to_string(), flow.destination.to_string()),
+            ("::1".into(), "::2".into())
+        );
+        assert_eq!(flow.received_ms, Some(5000));
+    }
+
+    #[test]
+    fn each_bad_map_is_named() {
+        let changed = |changes: &[(usize, u8)]| {
+            let mut record = MAP;
+            for &(at, byte) in changes {
+                record[at] = byte;
+            }
+            Map::parse(&record).unwrap_err().to_string()
+        };
+        assert_eq!(
+            changed(&[(8, 3)]),
+            "extension map lists unknown extension 3"
+        );
+        assert_eq!(
+            changed(&[(8, 50)]),
+            "extension map lists unknown extension 50"
+        );
+        assert_eq!(
+            changed(&[(12, 28), (14, 28), (15, 0)]),
+            "extension map without a closing 0"
+        );
+        assert_eq!(
+            changed(&[(6, 8)]),
+            "extension map counts 8 bytes of extensions, they add up to 12"
+        );
+        let error = Map::parse(&MAP[..14]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "extension map of size 14, not a multiple of 4"
+        );
+        let long: Vec<u8> = MAP[..8].iter().copied().chain([28, 0].repeat(52)).collect();
+        let error = Map::parse(&long).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "extension map lists more than 50 extensions"
+        );
+    }
+
+    #[test]
+    fn each_bad_flow_is_named() {
+        let error = Maps::default().flow(&FLOW, false).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "flow record uses extension map 7, which was not defined before it"
+        );
+        for length in 32..60 {
+            let error = maps(&[&MAP])
+                .flow(&FLOW[..length], false)
+                .unwrap_err()
+                .to_string();
+            let wanted =
+                format!("flow record of size {length}; its flags and extension map need 60");
+            assert_eq!(error, wanted);
+        }
+        let error = maps(&[&MAP])
+            .flow(&FLOW[..31], false)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "size 31 is smaller than its header (32 bytes)");
+    }
+
+    #[test]
+    fn a_free_id_is_above_those_in_use_or_wherever_there_is_one() {
+        let mut maps = maps(&[&MAP]);
+        assert_eq!(maps.free_id(0, |_| false), Some(8));
+        assert_eq!(maps.free_id(0, |id| id < 20), Some(20));
+        assert_eq!(maps.free_id(100, |_| false), Some(100));
+        let mut last = MAP;
+        (last[4], last[5]) = (0xff, 0xff);
+        maps.define(&last).unwrap();
+        assert_eq!(maps.free_id(100, |id| id >= 100), Some(0));
+        assert_eq!(maps.free_id(100, |id| id != 300), Some(300));
+        assert_eq!(maps.free_id(100, |_| true), None);
+    }
 }
