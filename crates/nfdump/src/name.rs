@@ -136,7 +136,8 @@ mod tests {
         write!(name, "tail").unwrap();
         assert_eq!(name.as_bytes(), b"ng");
         name.clear();
-        write!(name, "{}/{}", 17, "ntpd").unwrap();
+        let (pid, command) = (17, "ntpd");
+        write!(name, "{pid}/{command}").unwrap();
         assert_eq!(name.as_bytes(), b"17/ntpd");
     }
 
