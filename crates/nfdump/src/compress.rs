@@ -6,7 +6,7 @@
 
 use std::{fmt, io::Read};
 
-use crate::{block::MOST, error::ErrorKind};
+use crate::{block::MOST, error::ErrorKind, lzo::Lzo};
 
 /// The method of a file, from its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl fmt::Debug for Decompressor {
 pub(crate) struct Compressor {
     compression: Compression,
     disk: Vec<u8>,
-    lzo: Option<Box<lzokay::compress::Dict>>,
+    lzo: Option<Lzo>,
     zstd: Option<zstd::bulk::Compressor<'static>>,
 }
 
@@ -170,10 +170,8 @@ impl Compressor {
         match self.compression {
             Compression::None => Ok(0),
             Compression::Lzo => {
-                grow(disk, lzokay::compress::compress_worst_size(plain.len()));
-                let dict = self.lzo.get_or_insert_with(lzokay::compress::Dict::new);
-                lzokay::compress::compress_no_alloc(plain, disk, dict)
-                    .map_err(|error| error.to_string())
+                self.lzo.get_or_insert_with(Lzo::new).compress(plain, disk);
+                Ok(disk.len())
             }
             Compression::Bz2 => {
                 disk.clear();

@@ -89,6 +89,7 @@ mod error;
 mod extension;
 mod file;
 mod flow;
+mod lzo;
 mod map;
 mod name;
 mod reader;
