@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use procflow_core::{Endpoint, Protocol};
+use procflow_core::{Endpoint, Protocol, Timestamp};
 
 use crate::clock::{BootTime, Clock, ClockSample};
 use crate::event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
@@ -127,6 +127,12 @@ impl History {
     #[must_use]
     pub fn begin(&self) -> Option<BootTime> {
         self.begin
+    }
+
+    /// Since when it was watched, as a real-time clock showed it; `None` while nothing is known.
+    #[must_use]
+    pub fn known_since(&self, clock: FlowClock) -> Option<Timestamp> {
+        self.clock(clock).to_real(self.begin?)
     }
 
     /// Up to when everything is told.

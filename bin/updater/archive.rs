@@ -1,0 +1,260 @@
+//! An archive: a directory tree that nfcapd fills. Which of its files are final?
+//!
+//! nfcapd writes `nfcapd.current.*` and renames it when the slot ends to `nfcapd.YYYYMMDDhhmm`
+//! (the slot's start). A renamed file may still grow: nfcapd, restarted within the slot, appends to
+//! it. So a file is final when its slot is over, and a grace period more, and nothing has touched
+//! it since.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use jiff::civil::DateTime;
+use procflow_nfdump::Reader;
+
+/// Sub-directories are followed so deep: nfcapd makes at most four levels (`-S 4`), below one for
+/// each source (`-M`).
+const DEEPEST: usize = 6;
+
+/// A file of an archive, as it was when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) directory: PathBuf,
+    pub(crate) name: OsString,
+    pub(crate) stamp: Stamp,
+}
+
+/// What tells a file from the one it was, or will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    /// Modification time in nanoseconds since the epoch.
+    pub(crate) modified: i128,
+}
+
+impl Stamp {
+    pub(crate) fn of(meta: &fs::Metadata) -> Self {
+        let modified = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        Self { inode: meta.ino(), size: meta.size(), modified }
+    }
+}
+
+impl Found {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.join(&self.name)
+    }
+
+    /// One file, named by the user.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        let meta = fs::symlink_metadata(path)?;
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let name = path
+            .file_name()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?
+            .to_owned();
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = parent.unwrap_or(Path::new(".")).to_owned();
+        Ok(Self { directory, name, stamp: Stamp::of(&meta) })
+    }
+}
+
+/// When a file counts as final.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finality {
+    pub(crate) now: SystemTime,
+    /// nfcapd's rotation interval, where the names do not tell it.
+    pub(crate) slot: Duration,
+    pub(crate) grace: Duration,
+}
+
+/// A directory tree as one look showed it.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// Oldest first in each directory.
+    pub(crate) final_files: Vec<Found>,
+    /// Final files will come of these.
+    pub(crate) not_yet: usize,
+    /// What could not be looked at.
+    pub(crate) failed: Vec<(PathBuf, io::Error)>,
+}
+
+/// Looks for final files.
+pub(crate) fn look(root: &Path, finality: Finality) -> Look {
+    let mut look = Look::default();
+    walk(root, DEEPEST, finality, &mut look);
+    look
+}
+
+fn walk(directory: &Path, deeper: usize, finality: Finality, look: &mut Look) {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return look.failed.push((directory.to_owned(), error)),
+    };
+    let mut files: Vec<(DateTime, Found)> = Vec::new();
+    let mut below = Vec::new();
+    for entry in entries {
+        let (name, meta) = match entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?)))
+        {
+            Ok(entry) => entry,
+            // Gone between listing and looking: rotated away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                look.failed.push((directory.to_owned(), error));
+                continue;
+            }
+        };
+        if meta.is_dir() {
+            below.push(directory.join(name));
+        } else if meta.is_file()
+            && let Some(start) = slot_start(&name.to_string_lossy())
+        {
+            let (directory, stamp) = (directory.to_owned(), Stamp::of(&meta));
+            files.push((start, Found { directory, name, stamp }));
+        }
+    }
+    files.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+    let slot = told_slot(&files).unwrap_or(finality.slot);
+    let newest = files.last().map(|(start, _)| *start);
+    for (start, file) in files {
+        let followed = newest.is_some_and(|newest| newest > start);
+        match is_final(&file, slot, followed, finality) {
+            Ok(true) => look.final_files.push(file),
+            Ok(false) => look.not_yet += 1,
+            Err(error) => look.failed.push((file.path(), error)),
+        }
+    }
+    if deeper > 0 {
+        below.sort();
+        below.iter().for_each(|path| walk(path, deeper - 1, finality, look));
+    }
+}
+
+/// The start of the slot that a name tells: `nfcapd.` and 12 or 14 digits, perhaps an offset from
+/// UTC. Only differences of these are used, so the time zone does not matter.
+fn slot_start(name: &str) -> Option<DateTime> {
+    let stamp = name.strip_prefix("nfcapd.")?;
+    let digits = stamp.bytes().take_while(u8::is_ascii_digit).count();
+    let (time, zone) = stamp.split_at(digits);
+    let zone = zone.strip_prefix(['+', '-']);
+    let plain = stamp.len() == digits;
+    let zoned =
+        zone.is_some_and(|zone| zone.len() == 4 && zone.bytes().all(|b| b.is_ascii_digit()));
+    if !(plain || zoned) {
+        return None;
+    }
+    match digits {
+        12 => DateTime::strptime("%Y%m%d%H%M", time).ok(),
+        14 => DateTime::strptime("%Y%m%d%H%M%S", time).ok(),
+        _ => None,
+    }
+}
+
+/// The rotation interval, as the nearest two names tell it.
+fn told_slot(files: &[(DateTime, Found)]) -> Option<Duration> {
+    let gaps = files.windows(2).map(|pair| pair[0].0.duration_until(pair[1].0));
+    gaps.filter(|gap| gap.is_positive()).min().map(|gap| gap.unsigned_abs())
+}
+
+/// The slot's end is not taken from the name, whose time zone nobody knows, but from when the file
+/// was made (layout 2 says so itself): never before its slot began, so never too early.
+fn is_final(file: &Found, slot: Duration, followed: bool, finality: Finality) -> io::Result<bool> {
+    let since_epoch = finality.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = i128::try_from(since_epoch.as_nanos()).unwrap_or(i128::MAX);
+    let nanoseconds = |span: Duration| i128::try_from(span.as_nanos()).unwrap_or(i128::MAX);
+    let grace = nanoseconds(finality.grace);
+    if now - file.stamp.modified < grace {
+        return Ok(false);
+    }
+    if followed {
+        return Ok(true);
+    }
+    let opened = match fs::File::open(file.path()) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let created = Reader::new(opened).ok().and_then(|reader| reader.header().created());
+    let created = created.map_or(file.stamp.modified, |s| i128::from(s) * 1_000_000_000);
+    Ok(now - created >= nanoseconds(slot).saturating_add(grace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_finished_files_have_a_slot() {
+        let start = |name| slot_start(name).map(|start| start.to_string());
+        assert_eq!(start("nfcapd.202611210305").as_deref(), Some("2026-11-21T03:05:00"));
+        assert_eq!(start("nfcapd.20261121030510").as_deref(), Some("2026-11-21T03:05:10"));
+        assert_eq!(start("nfcapd.202611210305+0100").as_deref(), Some("2026-11-21T03:05:00"));
+        for other in [
+            "nfcapd.current.123",
+            "nfcapd.current.upd.1",
+            "nfcapd.20261121",
+            "nfcapd.202613210305",
+            "nfcapd.202611210305+01",
+            "nfcapd.202611210305.bak",
+            "oldnfcapd.202611210305",
+            ".nfstat",
+        ] {
+            assert_eq!(start(other), None, "{other}");
+        }
+    }
+
+    /// A layout-2 header made at `created`, and no blocks.
+    fn file(directory: &Path, name: &str, created: u64) {
+        let mut header = vec![0x0c, 0xa5, 2, 0, 0, 1, 7, 1];
+        header.extend(created.to_le_bytes());
+        header.resize(40, 0);
+        fs::write(directory.join(name), header).unwrap();
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(created + 1);
+        fs::File::open(directory.join(name)).unwrap().set_modified(modified).unwrap();
+    }
+
+    fn names(root: &Path, now: u64, grace: u64) -> (Vec<String>, usize) {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+        let (slot, grace) = (Duration::from_secs(300), Duration::from_secs(grace));
+        let look = look(root, Finality { now, slot, grace });
+        assert!(look.failed.is_empty(), "{:?}", look.failed);
+        let names = look.final_files.iter().map(|f| f.name.to_string_lossy().into_owned());
+        (names.collect(), look.not_yet)
+    }
+
+    #[test]
+    fn a_file_is_final_when_its_slot_is_over_or_another_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path();
+        file(root, "nfcapd.202611210300", 1000);
+        assert_eq!(names(root, 1309, 10), (vec![], 1), "the slot, and the grace period");
+        assert_eq!(names(root, 1310, 10).0, ["nfcapd.202611210300"]);
+        file(root, "nfcapd.202611210301", 1060);
+        assert_eq!(names(root, 1071, 10), (vec!["nfcapd.202611210300".to_owned()], 1));
+        assert_eq!(names(root, 1130, 10).0.len(), 2, "the names tell a slot of 60 s");
+        assert_eq!(names(root, 1065, 10), (vec!["nfcapd.202611210300".to_owned()], 1));
+        assert_eq!(names(root, 1065, 100), (vec![], 2), "touched within the grace period");
+    }
+
+    #[test]
+    fn sub_directories_are_archives_of_their_own() {
+        let place = tempfile::tempdir().unwrap();
+        let below = place.path().join("source1/2026/11/21/03");
+        fs::create_dir_all(&below).unwrap();
+        file(&below, "nfcapd.202611210300", 1000);
+        file(place.path(), "nfcapd.202611210400", 4600);
+        assert_eq!(names(place.path(), 4700, 10), (vec!["nfcapd.202611210300".to_owned()], 1));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_said() {
+        let finality =
+            Finality { now: SystemTime::now(), slot: Duration::ZERO, grace: Duration::ZERO };
+        assert_eq!(look(Path::new("/nonexistent/x"), finality).failed.len(), 1);
+    }
+}

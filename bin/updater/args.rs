@@ -1,0 +1,237 @@
+//! What was typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use procflow_binding::{FlowClock, WhichNamespace};
+
+use crate::name::{Miss, Template};
+
+/// Writes the process into each flow of nfdump directories, so that
+/// `nfdump -r FILE -o "fmt:%line %uname"` shows it.
+///
+/// It asks the tracker at IP and PORT which process held which socket, when; looks for nfcapd
+/// files that are final; and replaces each by one that carries the names. Everything else in a
+/// file stays as it was, and a file that cannot be carried through faithfully is left alone.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  updater 127.0.0.1 9000 30           the current directory, every 5 minutes
+  updater web1 9000 30s --dir /var/cache/nfdump
+  updater web1 9000 --once --dir . --output named
+  updater web1 9000 --file nfcapd.202611211200 --report flows.jsonl
+
+What is written:
+  curl               the one end that is tracked
+  curl>nginx         both ends are: who sent, and who was sent to
+  curl>              the other end is on a tracked host too, but its process is not known
+  nginx|worker       several processes held the socket
+  nginx?             not an observation: a listener that may not have accepted, or a socket seen
+                     shortly before or after
+  (nothing)          not known; --miss reason writes why, as ?reason
+
+Where the exporter captures matters for addresses that several places hold (127.0.0.1, bridges):
+  --vantage outside          anywhere; such an address then names nobody (the default)
+  --vantage host             on the tracked host itself, in its own network namespace
+  --vantage netns:NAME       in the network namespace of that name (ip netns) or inode number
+
+Exit codes: 0 done, 1 a file or directory failed, 2 wrong arguments, 3 the tracker does not answer,
+4 no trust between tracker and updater.
+Signals: SIGTERM and SIGINT stop it cleanly; a file being rewritten stays as it was."
+)]
+pub(crate) struct Args {
+    /// The tracker's host: an address of either family, or a name.
+    #[arg(value_name = "IP", required_unless_present = "show_key")]
+    pub(crate) host: Option<String>,
+
+    /// The tracker's UDP port.
+    #[arg(required_unless_present = "show_key")]
+    pub(crate) port: Option<u16>,
+
+    /// Pause between two updates: a bare number counts tens of seconds, `30s` and `5m` are what
+    /// they say.
+    #[arg(value_parser = parse_pause, required_unless_present_any = ["once", "file", "show_key"])]
+    pub(crate) time: Option<Duration>,
+
+    /// Another tracker to follow as well (repeatable).
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) tracker: Vec<String>,
+
+    /// An nfdump directory, with all below it (repeatable) [default: the current directory].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Vec<PathBuf>,
+
+    /// Only this file, now; implies --once (repeatable).
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    pub(crate) file: Vec<PathBuf>,
+
+    /// One update, then exit.
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// Write annotated files into this directory and leave the originals alone.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// What to write for a process: text with {comm}, {pid}, {exe}, {unit}, {container}, {user}
+    /// and {quality}.
+    #[arg(long, value_name = "TEMPLATE", default_value = "{comm}")]
+    pub(crate) name: Template,
+
+    /// What to write when no process can be named.
+    #[arg(long, value_enum, default_value = "nothing")]
+    pub(crate) miss: Miss,
+
+    /// Replace names that are already there and that this update would write differently.
+    #[arg(long)]
+    pub(crate) replace_names: bool,
+
+    /// Look again at files that an earlier update finished.
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Where the exporter captured.
+    #[arg(long, value_name = "PLACE", default_value = "outside", value_parser = parse_vantage)]
+    pub(crate) vantage: VantageName,
+
+    /// Whose real-time clock stamped the flows.
+    #[arg(long, value_enum, default_value = "host")]
+    pub(crate) flow_clock: ClockName,
+
+    /// How far off the flows' times may be (NetFlow v9 counts whole seconds).
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub(crate) tolerance: Duration,
+
+    /// nfcapd's rotation interval, where the names of the files do not tell it.
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = humantime::parse_duration)]
+    pub(crate) slot: Duration,
+
+    /// How long after its slot a file must have been left alone to be final.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) grace: Duration,
+
+    /// Write every flow with its answer to FILE: CSV if it ends in .csv, else JSON lines; `-` for
+    /// standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Print summaries as JSON, a line each.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How much history is kept in memory.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub(crate) keep: Duration,
+
+    /// Where this updater's key and its lists are kept [default: /var/lib/procflow/updater for
+    /// root, ~/.local/state/procflow/updater for others].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// State directory of a tracker on this host, whose local key may be used
+    /// [default: /var/lib/procflow/tracker].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tracker_state: Option<PathBuf>,
+
+    /// Trust the tracker if its key has this fingerprint (SHA256:…), and remember it.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) trust: Option<String>,
+
+    /// Trust a tracker that is not known yet whatever its key is, and remember it.
+    #[arg(long, conflicts_with = "trust")]
+    pub(crate) trust_first_use: bool,
+
+    /// Print this updater's key line and fingerprint, and exit.
+    #[arg(long)]
+    pub(crate) show_key: bool,
+
+    /// Print nothing but errors (and what --json or --report print).
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Where the exporter captured, before it is known which host the tracker's is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum VantageName {
+    Outside,
+    Inside(WhichNamespace),
+}
+
+/// Clocks by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClockName {
+    /// The tracked host's own, with all its steps.
+    Host,
+    /// That of the machine this updater runs on; the tracked host's may be wrong.
+    Collector,
+}
+
+impl From<ClockName> for FlowClock {
+    fn from(name: ClockName) -> Self {
+        match name {
+            ClockName::Host => Self::Host,
+            ClockName::Collector => Self::Collector,
+        }
+    }
+}
+
+/// netdumper's TIME: a bare number counts tens of seconds.
+fn parse_pause(text: &str) -> Result<Duration, String> {
+    let pause = match text.parse::<u64>() {
+        Ok(tens) => tens.checked_mul(10).map(Duration::from_secs),
+        Err(_) => Some(humantime::parse_duration(text).map_err(|error| error.to_string())?),
+    };
+    match pause {
+        Some(pause) if pause >= Duration::from_secs(1) && pause.as_secs() <= 366 * 86_400 => {
+            Ok(pause)
+        }
+        _ => Err("must be between 1s and a year (for a single update use --once)".to_owned()),
+    }
+}
+
+fn parse_vantage(text: &str) -> Result<VantageName, String> {
+    match (text, text.strip_prefix("netns:")) {
+        ("outside", _) => Ok(VantageName::Outside),
+        ("host", _) => Ok(VantageName::Inside(WhichNamespace::Initial)),
+        (_, Some(name)) if !name.is_empty() => {
+            let named = || WhichNamespace::Named(name.to_owned());
+            let which = name.parse().map_or_else(|_| named(), WhichNamespace::Inode);
+            Ok(VantageName::Inside(which))
+        }
+        _ => Err("is not outside, host or netns:NAME".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bare_number_counts_tens_of_seconds() {
+        assert_eq!(parse_pause("30"), Ok(Duration::from_secs(300)));
+        assert_eq!(parse_pause("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_pause("5m"), Ok(Duration::from_secs(300)));
+        for wrong in ["0", "", "-1", "x", "18446744073709551615", "10ms"] {
+            assert!(parse_pause(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_outside_or_a_namespace() {
+        let inside = |which| Ok(VantageName::Inside(which));
+        assert_eq!(parse_vantage("outside"), Ok(VantageName::Outside));
+        assert_eq!(parse_vantage("host"), inside(WhichNamespace::Initial));
+        assert_eq!(parse_vantage("netns:box"), inside(WhichNamespace::Named("box".to_owned())));
+        assert_eq!(parse_vantage("netns:4026531840"), inside(WhichNamespace::Inode(4_026_531_840)));
+        assert!(parse_vantage("netns:").is_err() && parse_vantage("box").is_err());
+    }
+}

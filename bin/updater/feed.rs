@@ -1,0 +1,333 @@
+//! A feed: the events of one tracker, pulled over QUIC into the histories.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use procflow_binding::{ClockSample, Histories, HostId, Position};
+use procflow_core::Timestamp;
+use procflow_wire::{Client, Delivery, Mode, ProtocolError, PublicKey, TlsError, TlsIdentity};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+
+use crate::trust::{Check, Expected, Newcomers, Trust, TrustError};
+
+/// How long a tracker may take to answer before it counts as not there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a tracker may be silent in a conversation. It has something to say every second.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// TLS' alert "access denied" (RFC 8446 section 6.2) as QUIC carries it (RFC 9001 section 4.8).
+const ACCESS_DENIED: u64 = 0x100 + 49;
+
+/// Why a tracker could not be followed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FeedError {
+    #[error("cannot find {name}: {source}")]
+    Resolve { name: String, source: std::io::Error },
+    #[error(
+        "no answer from the tracker at {name} within {}; is `tracker` running there, and may UDP \
+         reach it?",
+        humantime::format_duration(PATIENCE)
+    )]
+    NoAnswer { name: String },
+    #[error("the tracker at {name} went silent: {reason}")]
+    Lost { name: String, reason: String },
+    #[error(
+        "the tracker at {name} is not known yet; its key is\n  {}\nIf that is what `tracker \
+         --show-key` prints there, trust it with\n  --trust {}{hint}",
+        key.fingerprint(), key.fingerprint()
+    )]
+    UnknownTracker { name: String, key: PublicKey, hint: String },
+    #[error(
+        "the key of the tracker at {name} has CHANGED: it should be\n  {expected}\nand is\n  \
+         {}\nIf it was made anew, remove the old one from {}; if not, somebody else answers there",
+        key.fingerprint(), known.display()
+    )]
+    ChangedKey { name: String, key: PublicKey, expected: String, known: std::path::PathBuf },
+    #[error(
+        "the tracker at {name} does not let this updater in. To let it in, run there\n  tracker \
+         --authorize '{own} updater'{hint}"
+    )]
+    NotAuthorized { name: String, own: PublicKey, hint: String },
+    #[error("the tracker at {name} does not speak this protocol: {source}")]
+    Protocol { name: String, source: ProtocolError },
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot open a UDP socket: {0}")]
+    Socket(std::io::Error),
+}
+
+impl FeedError {
+    /// Whether a person has to act before it can get better.
+    pub(crate) fn is_about_trust(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownTracker { .. }
+                | Self::ChangedKey { .. }
+                | Self::NotAuthorized { .. }
+                | Self::Trust(_)
+        )
+    }
+}
+
+/// One tracker, and how far it has been followed.
+pub(crate) struct Feed {
+    /// As the user wrote it, with the port.
+    name: String,
+    host: String,
+    port: u16,
+    newcomers: Newcomers,
+    position: Option<Position>,
+    link: Option<Link>,
+}
+
+/// A connection to it.
+struct Link {
+    endpoint: Endpoint,
+    connection: Connection,
+    /// Whom its key speaks for.
+    host: HostId,
+    check: Arc<Check>,
+    own: PublicKey,
+    closed_to_us: Option<std::path::PathBuf>,
+}
+
+impl Feed {
+    pub(crate) fn new(host: &str, port: u16, newcomers: Newcomers) -> Self {
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        Self { name, host, port, newcomers, position: None, link: None }
+    }
+
+    /// The host that it speaks for, once it has been heard.
+    pub(crate) fn host(&self) -> Option<HostId> {
+        self.position.map(|position| position.incarnation.host)
+    }
+
+    /// Gets everything that the tracker knows now.
+    pub(crate) async fn pull(
+        &mut self,
+        trust: &Trust,
+        histories: &mut Histories,
+    ) -> Result<(), FeedError> {
+        // A connection that was left open may be dead without either side knowing.
+        let stale = self.link.as_ref().is_none_or(|l| l.connection.close_reason().is_some());
+        if stale {
+            self.link = Some(self.connect(trust).await?);
+        }
+        let result = self.converse(Mode::Pull, histories).await;
+        if result.is_err() {
+            self.link = None;
+        }
+        result
+    }
+
+    /// Stays and listens, until dropped; ends only with an error.
+    pub(crate) async fn listen(&mut self, histories: &mut Histories) -> Result<(), FeedError> {
+        if self.link.is_none() {
+            return std::future::pending().await;
+        }
+        let result = self.converse(Mode::Subscribe, histories).await;
+        self.link = None;
+        result
+    }
+
+    /// Says goodbye.
+    pub(crate) async fn close(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.connection.close(VarInt::from_u32(0), b"done");
+            let _ =
+                tokio::time::timeout(Duration::from_millis(200), link.endpoint.wait_idle()).await;
+        }
+    }
+
+    async fn connect(&self, trust: &Trust) -> Result<Link, FeedError> {
+        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port))
+            .await
+            .map_err(|source| FeedError::Resolve { name: self.name.clone(), source })?;
+        let mut failure = FeedError::NoAnswer { name: self.name.clone() };
+        for address in addresses {
+            match self.connect_to(address, trust).await {
+                Ok(link) => return Ok(link),
+                Err(error) if error.is_about_trust() => return Err(error),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect_to(&self, address: SocketAddr, trust: &Trust) -> Result<Link, FeedError> {
+        let introduction = trust.introduce(&self.name, address.ip(), &self.newcomers)?;
+        let check = Arc::new(introduction.check);
+        let own = introduction.identity.public();
+        let tls = TlsIdentity::new(&introduction.identity)?.client(Arc::clone(&check) as _)?;
+        let tls = QuicClientConfig::try_from(tls).map_err(|_| FeedError::Lost {
+            name: self.name.clone(),
+            reason: "no cipher for QUIC".to_owned(),
+        })?;
+        let mut config = quinn::ClientConfig::new(Arc::new(tls));
+        let mut transport = quinn::TransportConfig::default();
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(0))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .datagram_receive_buffer_size(None)
+            .keep_alive_interval(Some(Duration::from_secs(5)))
+            .max_idle_timeout(Duration::from_secs(30).try_into().ok());
+        config.transport_config(Arc::new(transport));
+        let any = match address {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        let endpoint = Endpoint::client(any).map_err(FeedError::Socket)?;
+        let no_answer = || FeedError::NoAnswer { name: self.name.clone() };
+        let connecting =
+            endpoint.connect_with(config, address, "procflow").map_err(|_| no_answer())?;
+        let hint = introduction.closed_to_us.clone();
+        let connection = match tokio::time::timeout(PATIENCE, connecting).await {
+            Err(_) => return Err(no_answer()),
+            Ok(Err(error)) => {
+                return Err(refused(&self.name, &error, &check, own, hint.as_deref()));
+            }
+            Ok(Ok(connection)) => connection,
+        };
+        let Some(key) = check.seen() else { return Err(no_answer()) };
+        if matches!(check.expected(), Expected::Any | Expected::Fingerprint(_)) {
+            trust.remember(&self.name, key)?;
+            eprintln!(
+                "updater: the tracker at {} is known from now on, with the key {}",
+                self.name,
+                key.fingerprint()
+            );
+        }
+        let (host, closed_to_us) = (key.host(), introduction.closed_to_us);
+        Ok(Link { endpoint, connection, host, check, own, closed_to_us })
+    }
+
+    async fn converse(&mut self, mode: Mode, histories: &mut Histories) -> Result<(), FeedError> {
+        let Self { name, position, link, .. } = self;
+        let Some(link) = link else { return Err(FeedError::NoAnswer { name: name.clone() }) };
+        let program = concat!("updater ", env!("CARGO_PKG_VERSION"));
+        let mut client = Client::new(program, link.host, *position, mode);
+        let lost = |reason: String| match link.connection.close_reason() {
+            Some(error) => {
+                refused(name, &error, &link.check, link.own, link.closed_to_us.as_deref())
+            }
+            None => FeedError::Lost { name: name.clone(), reason },
+        };
+        let (mut send, mut receive) =
+            link.connection.open_bi().await.map_err(|error| lost(error.to_string()))?;
+        let mut bytes = vec![0; 64 << 10];
+        let mut known = *position;
+        let result = loop {
+            if let Err(reason) = transmit(&mut client, &mut send).await {
+                break Err(lost(reason));
+            }
+            if client.is_finished() {
+                break Ok(());
+            }
+            let count = match read(&mut receive, &mut bytes).await {
+                Ok(count) => count,
+                Err(reason) => break Err(lost(reason)),
+            };
+            let heard = client.receive(&bytes[..count], |delivery| {
+                deliver(delivery, &mut known, histories);
+            });
+            // Kept after every step: this future may be dropped at any await.
+            *position = client.position();
+            if let Err(source) = heard {
+                break Err(FeedError::Protocol { name: name.clone(), source });
+            }
+        };
+        let _ = send.finish(); // the connection may be gone; then there is nobody to tell
+        result
+    }
+}
+
+/// What a failed connection means.
+fn refused(
+    name: &str,
+    error: &ConnectionError,
+    check: &Check,
+    own: PublicKey,
+    closed_to_us: Option<&std::path::Path>,
+) -> FeedError {
+    let name = name.to_owned();
+    let hint = closed_to_us.map_or_else(String::new, |path| {
+        format!(
+            "\n(or, on this host, as a user who may read {}: root, or a member of its group)",
+            path.display()
+        )
+    });
+    if let (Some(key), ConnectionError::TransportError(_)) = (check.seen(), error) {
+        match check.expected() {
+            Expected::Unknown => return FeedError::UnknownTracker { name, key, hint },
+            Expected::Key(expected, known) if *expected != key => {
+                let (expected, known) = (expected.fingerprint(), known.clone());
+                return FeedError::ChangedKey { name, key, expected, known };
+            }
+            Expected::Fingerprint(expected) if *expected != key.fingerprint() => {
+                let (expected, known) = (expected.clone(), "--trust".into());
+                return FeedError::ChangedKey { name, key, expected, known };
+            }
+            _ => {}
+        }
+    }
+    match error {
+        ConnectionError::ConnectionClosed(close)
+            if u64::from(close.error_code) == ACCESS_DENIED =>
+        {
+            FeedError::NotAuthorized { name, own, hint }
+        }
+        ConnectionError::TimedOut => FeedError::NoAnswer { name },
+        ConnectionError::ApplicationClosed(close) => {
+            let reason = String::from_utf8_lossy(&close.reason).into_owned();
+            FeedError::Lost { name, reason }
+        }
+        error => FeedError::Lost { name, reason: error.to_string() },
+    }
+}
+
+async fn transmit(client: &mut Client, send: &mut SendStream) -> Result<(), String> {
+    while let Some(frame) = client.poll_transmit() {
+        send.write_all(&frame).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+async fn read(receive: &mut RecvStream, bytes: &mut [u8]) -> Result<usize, String> {
+    match tokio::time::timeout(SILENCE, receive.read(bytes)).await {
+        Ok(Ok(Some(count))) => Ok(count),
+        Ok(Ok(None)) => Err("it hung up".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("nothing for {}", humantime::format_duration(SILENCE))),
+    }
+}
+
+/// Writes what a tracker said into its history.
+fn deliver(delivery: Delivery, known: &mut Option<Position>, histories: &mut Histories) {
+    if let Delivery::Welcome { incarnation, .. } = &delivery {
+        *known = Some(Position { incarnation: *incarnation, sequence: 0 });
+    }
+    let Some(Position { incarnation, .. }) = known else { return };
+    let history = histories.entry(incarnation.host, incarnation.boot);
+    match delivery {
+        Delivery::Welcome { .. } => {}
+        Delivery::Dropped(until) => history.dropped(until),
+        Delivery::Event(event) => history.apply(event),
+        Delivery::UpToDate { watched_until, now } => {
+            history.watched_until(watched_until);
+            history.collector_sample(ClockSample { boot: now, real: real_time() });
+        }
+    }
+}
+
+/// This machine's real-time clock.
+fn real_time() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
+}

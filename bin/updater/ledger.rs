@@ -1,0 +1,103 @@
+//! The ledger: which files an update has finished, so that the next one need not read them again.
+//!
+//! It lies in the updater's state directory, because an nfcapd file has no place for a mark. A
+//! file is known by its path and its stamp: one that changed is a new one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use procflow_store::{StateDirectory, StateError};
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{Found, Stamp};
+
+const FILE: &str = "finished.json";
+
+/// Finished files by the (absolute) path of their directory, then by their name.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Ledger {
+    directories: BTreeMap<PathBuf, BTreeMap<String, Entry>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    inode: u64,
+    size: u64,
+    modified: i128,
+}
+
+impl From<Stamp> for Entry {
+    fn from(Stamp { inode, size, modified }: Stamp) -> Self {
+        Self { inode, size, modified }
+    }
+}
+
+impl Ledger {
+    /// Reads the ledger. One that cannot be understood counts as empty: files are then read again,
+    /// which costs time and nothing else.
+    pub(crate) fn read(state: &StateDirectory) -> Result<Self, StateError> {
+        let text = state.read(FILE)?.unwrap_or_default();
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// Writes it, without the files that are gone.
+    pub(crate) fn write(&mut self, state: &StateDirectory) -> Result<(), StateError> {
+        self.directories.retain(|directory, files| {
+            files.retain(|name, _| directory.join(name).exists());
+            !files.is_empty()
+        });
+        // Paths that are not Unicode are never entered, so this cannot fail.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        state.replace(FILE, &text, 0o600)
+    }
+
+    /// Whether an earlier update finished this file.
+    pub(crate) fn has(&self, found: &Found, output: Option<&Path>) -> bool {
+        let Some((directory, name)) = place(found, output) else { return false };
+        let known = self.directories.get(&directory).and_then(|files| files.get(&name));
+        known == Some(&found.stamp.into())
+    }
+
+    /// This file, as it is now, is finished.
+    pub(crate) fn enter(&mut self, found: &Found, output: Option<&Path>, now: Stamp) {
+        if let Some((directory, name)) = place(found, output) {
+            let stamp = if output.is_some() { found.stamp } else { now };
+            self.directories.entry(directory).or_default().insert(name, stamp.into());
+        }
+    }
+}
+
+/// Where a file stands in the ledger. With an output directory the copy there is what counts, so
+/// that another output directory gets its own.
+fn place(found: &Found, output: Option<&Path>) -> Option<(PathBuf, String)> {
+    let directory = std::fs::canonicalize(output.unwrap_or(&found.directory)).ok()?;
+    directory.to_str()?;
+    Some((directory, found.name.to_str()?.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_file_is_known_until_it_changes() {
+        let place = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(&place.path().join("state"), None).unwrap();
+        let path = place.path().join("nfcapd.202611210300");
+        std::fs::write(&path, "x").unwrap();
+        let found = Found::at(&path).unwrap();
+        let mut ledger = Ledger::read(&state).unwrap();
+        assert!(!ledger.has(&found, None));
+        ledger.enter(&found, None, found.stamp);
+        ledger.write(&state).unwrap();
+        let mut ledger = Ledger::read(&state).unwrap();
+        assert!(ledger.has(&found, None));
+        assert!(!ledger.has(&found, Some(&place.path().join("state"))));
+        std::fs::write(&path, "xy").unwrap();
+        assert!(!ledger.has(&Found::at(&path).unwrap(), None));
+        std::fs::remove_file(&path).unwrap();
+        ledger.write(&state).unwrap();
+        assert!(ledger.directories.is_empty());
+    }
+}

@@ -1,0 +1,439 @@
+//! What it means: pull the events, annotate what is final, wait; until a signal comes.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use procflow_binding::{Histories, Place, Vantage};
+use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
+use procflow_nfdump::{Flow, UserName};
+use procflow_store::{StateDirectory, StateError, default_state};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::annotate::{AnnotateError, Annotated, annotate, clean};
+use crate::archive::{Finality, Found, look};
+use crate::args::{Args, VantageName};
+use crate::feed::{Feed, FeedError};
+use crate::ledger::Ledger;
+use crate::name::name;
+use crate::report::Report;
+use crate::summary::Summary;
+use crate::trust::{Newcomers, Trust, TrustError};
+
+/// Why the updater could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    #[error("{}: {source}", path.display())]
+    Path { path: PathBuf, source: io::Error },
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
+    #[error("no home directory; say where to keep keys with --state DIR")]
+    NoHome,
+    #[error("{0:?} is not HOST:PORT")]
+    NotATracker(String),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotATracker(_) => 2,
+            Self::Feed(error) if error.is_about_trust() => 4,
+            Self::Feed(_) => 3,
+            Self::Trust(_) => 4,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs the program.
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let state = args.state.clone().or_else(|| default_state("updater")).ok_or(Failure::NoHome)?;
+    let state = StateDirectory::open(&state, None)?;
+    let tracker_states = match &args.tracker_state {
+        Some(directory) => vec![directory.clone()],
+        None => {
+            let own = default_state("tracker");
+            let all = [Some(PathBuf::from("/var/lib/procflow/tracker")), own];
+            all.into_iter().flatten().collect()
+        }
+    };
+    let trust = Trust::open(state, tracker_states)?;
+    if args.show_key {
+        let key = trust.own.public();
+        println!("{key} updater\n{}", key.fingerprint());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let feeds = feeds(&args)?;
+    let report = args.report.as_deref().map(|path| {
+        Report::create(path).map_err(|source| Failure::Path { path: path.to_owned(), source })
+    });
+    let update = Update {
+        ledger: Ledger::read(trust.state())?,
+        trust,
+        feeds,
+        report: report.transpose()?,
+        histories: Histories::default(),
+        stop: Arc::default(),
+        args,
+    };
+    update.check_directories()?;
+    // Two threads: the connection is kept alive while files are annotated.
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::System { what: "cannot start the runtime", source })?
+        .block_on(update.run())
+}
+
+/// The trackers to follow; the first is the one that `--vantage host` means.
+fn feeds(args: &Args) -> Result<Vec<Feed>, Failure> {
+    let newcomers = match (&args.trust, args.trust_first_use) {
+        (Some(fingerprint), _) => Newcomers::TrustFingerprint(fingerprint.clone()),
+        (None, true) => Newcomers::Trust,
+        (None, false) => Newcomers::Refuse,
+    };
+    let mut feeds = Vec::new();
+    if let (Some(host), Some(port)) = (&args.host, args.port) {
+        feeds.push(Feed::new(host, port, newcomers.clone()));
+    }
+    for tracker in &args.tracker {
+        let wrong = || Failure::NotATracker(tracker.clone());
+        let (host, port) = tracker.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().map_err(|_| wrong())?;
+        feeds.push(Feed::new(host, port, newcomers.clone()));
+    }
+    Ok(feeds)
+}
+
+/// A running updater.
+struct Update {
+    args: Args,
+    trust: Trust,
+    feeds: Vec<Feed>,
+    ledger: Ledger,
+    report: Option<Report>,
+    histories: Histories,
+    stop: Arc<AtomicBool>,
+}
+
+impl Update {
+    fn once(&self) -> bool {
+        self.args.once || !self.args.file.is_empty()
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        if self.args.dir.is_empty() { vec![PathBuf::from(".")] } else { self.args.dir.clone() }
+    }
+
+    /// A directory that is not there is a mistake to be told at once, not every five minutes.
+    fn check_directories(&self) -> Result<(), Failure> {
+        let mut all = self.directories();
+        all.extend(self.args.output.clone());
+        for path in all {
+            std::fs::read_dir(&path).map_err(|source| Failure::Path { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn say(&self, what: impl std::fmt::Display) {
+        if !self.args.quiet {
+            eprintln!("updater: {what}");
+        }
+    }
+
+    async fn run(mut self) -> Result<ExitCode, Failure> {
+        let failed = |source| Failure::System { what: "cannot listen for signals", source };
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let stop = Arc::clone(&self.stop);
+        let told = Arc::new(tokio::sync::Notify::new());
+        let tell = Arc::clone(&told);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stop.store(true, Ordering::Relaxed);
+            tell.notify_one();
+        });
+
+        let pause = self.args.time.filter(|_| !self.once());
+        if let Some(pause) = pause {
+            let every = humantime::format_duration(pause).to_string().replace("m", " min");
+            self.say(format_args!("updating every {}", every.replace("s", " s")));
+        }
+        let mut failures = 0;
+        loop {
+            let pulled = tokio::select! {
+                pulled = self.pull() => pulled,
+                () = told.notified() => break,
+            };
+            match pulled {
+                Ok(()) => failures += self.pass(),
+                Err(error) if pause.is_none() || error.is_about_trust() => return Err(error.into()),
+                Err(error) => eprintln!("updater: {error}; trying again"),
+            }
+            let Some(pause) = pause else { break };
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            tokio::select! {
+                () = self.listen_for(pause) => {}
+                () = told.notified() => break,
+            }
+        }
+        for feed in &mut self.feeds {
+            feed.close().await;
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            self.say("stopped by a signal");
+        }
+        Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+
+    /// Gets all events of all trackers.
+    async fn pull(&mut self) -> Result<(), FeedError> {
+        for feed in &mut self.feeds {
+            feed.pull(&self.trust, &mut self.histories).await?;
+        }
+        let keep = u64::try_from(self.args.keep.as_nanos()).unwrap_or(u64::MAX);
+        for history in self.histories.iter_mut() {
+            let before = history.end().minus(keep);
+            history.prune(before);
+        }
+        Ok(())
+    }
+
+    /// Stays subscribed while waiting, so that events come as they happen and a short memory of
+    /// the tracker loses nothing.
+    async fn listen_for(&mut self, pause: Duration) {
+        let until = tokio::time::Instant::now() + pause;
+        // One after the other would starve the second; with several trackers each is pulled from
+        // at the next update instead.
+        if let [feed] = self.feeds.as_mut_slice() {
+            let listened = tokio::time::timeout_at(until, feed.listen(&mut self.histories)).await;
+            if let Ok(Err(error)) = listened
+                && !self.args.quiet
+            {
+                eprintln!("updater: {error}");
+            }
+        }
+        tokio::time::sleep_until(until).await;
+    }
+
+    /// One update; how many files and directories failed.
+    fn pass(&mut self) -> u64 {
+        let mut summary = Summary::default();
+        let files = self.candidates(&mut summary);
+        let progress = io::stderr().is_terminal() && !self.args.quiet;
+        let count = files.len();
+        for (i, found) in files.into_iter().enumerate() {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if progress {
+                eprint!("\r\x1b[Kfile {} of {count}: {}", i + 1, found.path().display());
+                let _ = io::stderr().flush();
+            }
+            let result = self.annotate(&found, &mut summary);
+            if progress {
+                eprint!("\r\x1b[K");
+            }
+            match result {
+                Ok(()) => {}
+                Err(error @ AnnotateError::Stopped(_)) => eprintln!("updater: {error}"),
+                Err(error) => {
+                    summary.files.failed += 1;
+                    eprintln!("updater: {error}");
+                }
+            }
+        }
+        if let Err(error) = self.ledger.write(self.trust.state()) {
+            summary.files.failed += 1;
+            eprintln!("updater: {error}");
+        }
+        if let Some(Err((path, error))) = self.report.as_mut().map(Report::flush) {
+            summary.files.failed += 1;
+            eprintln!("updater: {}: {error}", path.display());
+        }
+        self.tell(&summary);
+        summary.files.failed
+    }
+
+    fn tell(&self, summary: &Summary) {
+        if self.args.json {
+            // No map keys but strings, so this cannot fail.
+            println!("{}", serde_json::to_string(summary).unwrap_or_default());
+        } else if !self.args.quiet && (self.once() || !summary.is_empty()) {
+            println!("{summary}");
+        }
+        if summary.ambiguous_places > 0 && self.args.vantage == VantageName::Outside {
+            self.say(
+                "some flows are ambiguous; where several places hold an address, --vantage says \
+                 in which one the exporter captured",
+            );
+        }
+    }
+
+    /// The files to read now.
+    fn candidates(&self, summary: &mut Summary) -> Vec<Found> {
+        if !self.args.file.is_empty() {
+            let mut files = Vec::new();
+            for path in &self.args.file {
+                match Found::at(path) {
+                    Ok(found) => files.push(found),
+                    Err(error) => {
+                        summary.files.failed += 1;
+                        eprintln!("updater: {}: {error}", path.display());
+                    }
+                }
+            }
+            return files;
+        }
+        let (slot, grace) = (self.args.slot, self.args.grace);
+        let finality = Finality { now: SystemTime::now(), slot, grace };
+        let mut files = Vec::new();
+        for directory in self.directories() {
+            match clean(self.args.output.as_deref().unwrap_or(&directory)) {
+                Ok(removed) => {
+                    for name in removed {
+                        self.say(format_args!(
+                            "removed {}, left behind by an updater that was killed",
+                            directory.join(name).display()
+                        ));
+                    }
+                }
+                Err(error) => eprintln!("updater: {}: {error}", directory.display()),
+            }
+            let look = look(&directory, finality);
+            for (path, error) in look.failed {
+                summary.files.failed += 1;
+                eprintln!("updater: {}: {error}", path.display());
+            }
+            summary.files.not_yet += look.not_yet as u64;
+            files.extend(look.final_files);
+        }
+        let known_since = self.known_since();
+        files.retain(|found| {
+            // Whatever is in a file was written when it was last touched, or before.
+            let too_old = known_since.is_none_or(|since| found.stamp.modified < since);
+            let finished = self.ledger.has(found, self.args.output.as_deref());
+            let skip = !self.args.force && (finished || too_old && self.args.output.is_none());
+            summary.files.skipped += u64::from(skip);
+            !skip
+        });
+        files
+    }
+
+    /// Since when anything is known of any host, in real time.
+    fn known_since(&self) -> Option<i128> {
+        let slack = i128::try_from(self.args.tolerance.as_nanos()).unwrap_or(i128::MAX);
+        self.histories
+            .iter()
+            .filter_map(|history| history.known_since(self.args.flow_clock.into()))
+            .min()
+            .map(|since: Timestamp| i128::from(since.0) - slack)
+    }
+
+    fn vantage(&self) -> Vantage {
+        let place = match (&self.args.vantage, self.feeds.first().and_then(Feed::host)) {
+            (VantageName::Inside(which), Some(host)) => Place::Inside(host, which.clone()),
+            _ => Place::Outside,
+        };
+        let tolerance = u64::try_from(self.args.tolerance.as_nanos()).unwrap_or(u64::MAX);
+        Vantage { place, clock: self.args.flow_clock.into(), tolerance }
+    }
+
+    fn annotate(&mut self, found: &Found, summary: &mut Summary) -> Result<(), AnnotateError> {
+        let vantage = self.vantage();
+        let path = found.path();
+        let path_text = path.to_string_lossy();
+        let mut seen = Summary::default();
+        let Self { args, histories, report, stop, .. } = self;
+        let Annotated { summary: written, stamp, replaced } =
+            annotate(found, args.output.as_deref(), stop, |flow, name_out| {
+                decide(
+                    flow,
+                    name_out,
+                    &mut seen,
+                    histories,
+                    &vantage,
+                    args,
+                    |key, answer, name| {
+                        if let Some(report) = report.as_mut() {
+                            report.add(&path_text, flow, key, answer, name);
+                        }
+                    },
+                );
+            })?;
+        seen.flows.no_room = written.no_room;
+        seen.flows.named = seen.flows.named.saturating_sub(written.no_room);
+        if replaced {
+            seen.files.annotated = 1;
+        } else {
+            seen.files.unchanged = 1;
+        }
+        // Flows that wait for events are looked at again; see `Reason::NotYetKnown`.
+        if !seen.waits() {
+            self.ledger.enter(found, self.args.output.as_deref(), stamp);
+        }
+        summary.add(seen);
+        Ok(())
+    }
+}
+
+/// Attributes a flow and decides what its name is to be.
+fn decide(
+    flow: &Flow<'_>,
+    name_out: &mut UserName,
+    seen: &mut Summary,
+    histories: &Histories,
+    vantage: &Vantage,
+    args: &Args,
+    report: impl FnOnce(&FlowKey, &procflow_binding::Attribution, Option<&str>),
+) {
+    seen.flows.read += 1;
+    if flow.anonymised {
+        seen.flows.anonymised += 1;
+        return;
+    }
+    let key = FlowKey {
+        protocol: Protocol(flow.protocol),
+        source: Endpoint::new(flow.source, flow.source_port),
+        destination: Endpoint::new(flow.destination, flow.destination_port),
+    };
+    let interval = Interval {
+        first: Timestamp::from_millis(flow.first_ms),
+        last: Timestamp::from_millis(flow.last_ms),
+    };
+    let answer = histories.attribute(&key, interval, vantage);
+    seen.count(&answer);
+    let name = name(&answer, &args.name, args.miss);
+    report(&key, &answer, name.as_deref());
+    let Some(name) = name else {
+        seen.flows.foreign_names_kept += u64::from(flow.user_name.is_some());
+        return;
+    };
+    match flow.user_name {
+        None => {
+            seen.flows.named += 1;
+            name_out.set(&name);
+        }
+        Some(there) if there == name.as_bytes() => seen.flows.already_named += 1,
+        Some(_) if args.replace_names => {
+            seen.flows.foreign_names_replaced += 1;
+            name_out.set(&name);
+        }
+        Some(_) => seen.flows.foreign_names_kept += 1,
+    }
+}
