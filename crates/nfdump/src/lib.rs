@@ -7,7 +7,8 @@
 //!
 //! **It will not** open, name, replace or delete files; read **layout 3** (nfdump 1.8, beta),
 //! **encrypted** files or files of **big-endian** machines, all of which it refuses by name;
-//! decode more of a flow than says whose it is ([`Flow`]); make a file from nothing, or turn one
+//! decode more of a flow than says whose it is ([`Flow`]), or flow records of early nfdump 1.6
+//! (**type 1**, carried through as they are); make a file from nothing, or turn one
 //! layout or compression into another; repair a damaged file.
 //!
 //! # Reading

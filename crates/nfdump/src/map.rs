@@ -5,8 +5,8 @@
 //! A map (type 2) stands before the records that use it and holds until another with the same id;
 //! what it lists is checked against the sizes below, as nfdump does.
 //!
-//! Flow records of type 1, from before nfdump 1.6.5 or so, are carried through undecoded: nfdump
-//! 1.7 does not show them either.
+//! Flow records of type 1, of early nfdump 1.6, are carried through undecoded: nfdump 1.7 does not
+//! show them either.
 
 use nom::{
     IResult, Parser,
@@ -175,8 +175,8 @@ fn map_head(input: &[u8]) -> IResult<&[u8], (u16, u16, u16, u16), ()> {
 
 /// The maps defined so far in a file, by id.
 ///
-/// There are at most 65536 of them with at most [`LONGEST`] ids each: some 13 MB if a file does
-/// its worst; nfdump itself writes a few dozen.
+/// There are at most 65536 of them with at most [`LONGEST`] ids each: some 15 MB if a file does
+/// its worst, and as much again when its flows are named; nfdump itself writes a few dozen.
 #[derive(Debug, Default)]
 pub(crate) struct Maps {
     by_id: Vec<Option<Box<Map>>>,

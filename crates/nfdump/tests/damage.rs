@@ -18,8 +18,7 @@ fn survives(case: &str, file: &[u8]) -> bool {
     match (copied, renamed) {
         (Ok(copied), Ok(renamed)) => {
             assert!(error.is_none(), "{case}: rewritten, but not read");
-            // Padding bytes of a header apart, all of a file that can be read is kept.
-            assert_eq!(same.get_ref().len(), file.len(), "{case}");
+            assert!(same.get_ref() == file, "{case}: not the same");
             assert_eq!(flows(same.get_ref()), seen, "{case}");
             assert_eq!(copied.flows, seen.len() as u64, "{case}");
             let expected: Vec<_> = seen.iter().map(|flow| flow.named(Some("x"))).collect();
@@ -41,8 +40,8 @@ fn survives(case: &str, file: &[u8]) -> bool {
 #[test]
 fn a_file_cut_anywhere_is_refused() {
     for (name, file) in good() {
-        // Every length of the small ones, some of the others, and the edges of all.
-        let step = file.len() / 400 + 1;
+        // Every length of the small ones, some of the others, and the last of all.
+        let step = file.len() / 200 + 1;
         let lengths = (0..file.len())
             .step_by(step)
             .chain(file.len() - 3..file.len());
@@ -58,7 +57,7 @@ fn a_file_with_flipped_bytes_is_refused_or_carried_through() {
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let (mut accepted, mut refused) = (0, 0);
     for (name, file) in good() {
-        for round in 0..150 {
+        for round in 0..100 {
             let mut damaged = file.clone();
             let mut places = Vec::new();
             for _ in 0..=random.below(3) {
