@@ -66,7 +66,7 @@
 //! | still in progress | no flows | error when rewriting; no blocks when reading |
 //! | truncated in a data block | refuses the file | error after the flows before it |
 //! | truncated in the appendix | flows, then an error | the same |
-//! | bytes after the last block | ignores them | error at the end: a file that a collector appends to looks like that |
+//! | bytes after the last block | ignores them | error at the end: a file that a collector appends to can look like that |
 //! | NumBlocks too low (layout 2) | flows missing, silently | error at the end of the blocks counted |
 //! | NumBlocks too high | flows, then messages | error after the flows |
 //! | offAppendix wrong | refuses the file if past its end | error after the flows |

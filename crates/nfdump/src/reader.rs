@@ -265,8 +265,8 @@ impl<R: Read> Reader<R> {
             match record_type {
                 RecordType::IDENT => self.ident = name_in(&bytes[HEAD..]).map(<[u8]>::to_vec),
                 RecordType::STAT => {}
-                // Flows here are the look of a file that a collector is appending to: it
-                // overwrites the appendix first, and the header only when it is done.
+                // A collector that is restarted within its slot appends in place. Flows where
+                // the header has the appendix may be that file, not yet finished again.
                 RecordType(other) => return Err(wrong(ErrorKind::AppendixRecord(other))),
             }
             rest = &rest[bytes.len()..];
