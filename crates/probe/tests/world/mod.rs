@@ -1,0 +1,114 @@
+//! What a source has told so far, put together as a reader of its changes would.
+
+// Each test program uses its own part of this.
+#![allow(unreachable_pub, dead_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use procflow_binding::{
+    Address, BootTime, Change, Namespace, NamespaceId, Process, ProcessKey, Socket, SocketId,
+};
+use procflow_core::Endpoint;
+use procflow_probe::{Choice, Source, open};
+
+/// A source and what it told.
+pub struct World {
+    pub source: Box<dyn Source>,
+    pub namespaces: BTreeMap<NamespaceId, Namespace>,
+    pub addresses: BTreeSet<Address>,
+    pub sockets: BTreeMap<SocketId, (Socket, Vec<ProcessKey>)>,
+    pub processes: BTreeMap<ProcessKey, Process>,
+    pub listed: usize,
+    pub until: BootTime,
+}
+
+impl World {
+    pub fn open(choice: Choice) -> Self {
+        Self {
+            source: open(choice, Duration::from_millis(100)).unwrap(),
+            namespaces: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            sockets: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            listed: 0,
+            until: BootTime::default(),
+        }
+    }
+
+    /// Collects once, and checks what must be true of every batch.
+    pub fn look(&mut self) {
+        let batch = self.source.collect().unwrap();
+        assert!(batch.watched_until > self.until, "time goes on");
+        for (time, change) in batch.changes {
+            assert!(
+                time > self.until && time <= batch.watched_until,
+                "{change:?}"
+            );
+            let known = |owners: &[ProcessKey], processes: &BTreeMap<ProcessKey, Process>| {
+                assert!(owners.is_sorted());
+                for owner in owners {
+                    assert!(processes.contains_key(owner), "{owner} before its facts");
+                }
+            };
+            match change {
+                Change::Namespace(namespace) => {
+                    self.namespaces.insert(namespace.id, namespace);
+                }
+                Change::NamespaceGone(id) => {
+                    self.namespaces
+                        .remove(&id)
+                        .expect("gone before it was there");
+                }
+                Change::Address(address) => assert!(self.addresses.insert(address)),
+                Change::AddressGone(address) => assert!(self.addresses.remove(&address)),
+                Change::Process(process) => {
+                    self.processes.insert(process.key, process);
+                }
+                Change::Open(open) => {
+                    known(&open.owners, &self.processes);
+                    assert!(self.namespaces.contains_key(&open.socket.namespace()));
+                    let before = self.sockets.insert(open.id, (open.socket, open.owners));
+                    assert_eq!(before, None, "opened twice");
+                }
+                Change::Owners(owners) => {
+                    known(&owners.owners, &self.processes);
+                    assert!(!owners.owners.is_empty());
+                    self.sockets.get_mut(&owners.id).expect("not open").1 = owners.owners;
+                }
+                Change::Close(close) => {
+                    self.sockets
+                        .remove(&close.id)
+                        .expect("closed before it was open");
+                }
+                Change::Listed => self.listed += 1,
+                _ => {}
+            }
+        }
+        self.until = batch.watched_until;
+    }
+
+    /// Looks until `found` finds something; at most a hundred times.
+    pub fn until<T>(&mut self, what: &str, found: impl Fn(&Self) -> Option<T>) -> T {
+        for _ in 0..100 {
+            self.look();
+            if let Some(found) = found(self) {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{what}: not in 100 looks");
+    }
+
+    /// The sockets at a local endpoint, with the pids of their owners.
+    pub fn at(&self, local: Endpoint) -> Vec<(SocketId, Socket, Vec<u32>)> {
+        let here = self
+            .sockets
+            .iter()
+            .filter(|(_, (socket, _))| socket.local() == local);
+        here.map(|(&id, (socket, owners))| {
+            (id, *socket, owners.iter().map(|key| key.pid).collect())
+        })
+        .collect()
+    }
+}
