@@ -29,6 +29,9 @@ const PROC: &str = "/proc";
 /// How old what is known of a process may get before it is read again unasked.
 const FULL_EVERY: u64 = 1_000_000_000;
 
+/// For so long after its start a process is asked at each look in which namespace it is.
+const YOUNG: u64 = 2_000_000_000;
+
 /// What `stat` of `/proc/PID/fd` shows, in one system call of about a microsecond.
 ///
 /// The kernel numbers these inodes when it makes them, and throws them away when the process
@@ -69,6 +72,8 @@ pub(crate) struct Descriptors {
     /// processes that we may not read. As many as there are such sockets.
     in_vain: HashSet<u32>,
     round: u64,
+    /// The time of the last listing.
+    now: BootTime,
     /// When everything was last read.
     full: Option<BootTime>,
 }
@@ -82,6 +87,7 @@ impl Descriptors {
             holders: HashMap::new(),
             in_vain: HashSet::new(),
             round: 0,
+            now: BootTime::default(),
             full: None,
         })
     }
@@ -94,6 +100,7 @@ impl Descriptors {
             self.in_vain.clear();
         }
         self.round += 1;
+        self.now = now;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut directory =
             Dir::open(PROC, flags, Mode::empty()).map_err(ProbeError::file(PROC))?;
@@ -136,7 +143,8 @@ impl Descriptors {
             watched.round = self.round;
             watched.stale |= full || watched.sign != sign;
             watched.sign = sign;
-            if full {
+            // A process that starts a container enters its namespace soon after the fork.
+            if full || self.now < watched.birth.key.start.plus(YOUNG) {
                 watched.network = network(&self.proc, pid);
             }
             return;

@@ -1,6 +1,6 @@
-//! sock_diag(7): the kernel's own list of its sockets, asked over netlink, one dump per address
-//! family and protocol. What it tells of each is an `inet_diag_msg`: tuple, state, inode of the
-//! file that processes hold it by, and the socket cookie.
+//! sock_diag(7): the kernel's own list of its sockets, asked over netlink, one dump per protocol
+//! and, for UDP, address family. What it tells of each is an `inet_diag_msg`: tuple, state, inode
+//! of the file that processes hold it by, and the socket cookie.
 //!
 //! Reading the answers is apart from receiving them, so that every way for them to be wrong can be
 //! tried on literal bytes.
@@ -20,6 +20,8 @@ use crate::ProbeError;
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h): the type of question and answer.
 const BY_FAMILY: u16 = 20;
+/// `TCPDIAG_GETSOCK` (linux/inet_diag.h): the older question, which is for TCP of both families.
+const OLD_TCP: u16 = 18;
 /// `INET_DIAG_SKV6ONLY` (linux/inet_diag.h): one byte, `IPV6_V6ONLY` of an IPv6 socket. The
 /// kernel adds it unasked, to unconnected sockets only.
 const SKV6ONLY: u16 = 11;
@@ -40,6 +42,7 @@ const STATES: u32 = 0xffe & !(1 << SYN_RECV);
 const HEADER: usize = 16; // struct nlmsghdr (netlink(7))
 const MESSAGE: usize = 72; // struct inet_diag_msg
 const QUESTION: usize = HEADER + 56; // with struct inet_diag_req_v2
+const OLD_QUESTION: usize = HEADER + 60; // with struct inet_diag_req
 
 /// The kernel fills at most 32 KiB at a time, however large the buffer.
 const BUFFER: usize = 32 * 1024;
@@ -47,10 +50,11 @@ const BUFFER: usize = 32 * 1024;
 /// How often a dump during which the table changed is repeated.
 const TRIES: u32 = 5;
 
-/// One kind of socket that can be asked for.
+/// One dump that can be asked for.
 #[derive(Clone, Copy)]
 struct Kind {
-    family: u8,
+    /// `None` for both families, which only the old question for TCP can ask for.
+    family: Option<u8>,
     protocol: Protocol,
     name: &'static str,
 }
@@ -58,25 +62,37 @@ struct Kind {
 const INET: u8 = 2; // AF_INET
 const INET6: u8 = 10; // AF_INET6
 
-/// Everything that is asked for.
-const KINDS: [Kind; 4] = [
+/// TCP in one dump. Each dump of TCP walks the whole hash table of all namespaces, empty slots
+/// too (262,144 of them on the machine of this measurement: 210 us), and this one walks it once for both families:
+/// measured 270 us instead of 470 us per namespace and look.
+const TCP: Kind = Kind {
+    family: None,
+    protocol: Protocol::TCP,
+    name: "TCP",
+};
+
+/// TCP in two dumps, for a kernel that has dropped the old question.
+const TCP_BY_FAMILY: [Kind; 2] = [
     Kind {
-        family: INET,
+        family: Some(INET),
         protocol: Protocol::TCP,
         name: "TCP over IPv4",
     },
     Kind {
-        family: INET6,
+        family: Some(INET6),
         protocol: Protocol::TCP,
         name: "TCP over IPv6",
     },
+];
+
+const UDP: [Kind; 2] = [
     Kind {
-        family: INET,
+        family: Some(INET),
         protocol: Protocol::UDP,
         name: "UDP over IPv4",
     },
     Kind {
-        family: INET6,
+        family: Some(INET6),
         protocol: Protocol::UDP,
         name: "UDP over IPv6",
     },
@@ -164,7 +180,7 @@ fn read(
                 let errno = i32_at(body, 0).ok_or("an error message has no number")?;
                 reply(Reply::Refused(errno.saturating_neg()));
             }
-            _ if kind == BY_FAMILY => {
+            _ if matches!(kind, BY_FAMILY | OLD_TCP) => {
                 if let Some(entry) = entry(body, protocol)? {
                     reply(Reply::Entry(entry));
                 }
@@ -246,16 +262,28 @@ fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
 }
 
 /// The question for all sockets of a kind.
-fn question(kind: Kind, sequence: u32) -> [u8; QUESTION] {
-    let mut bytes = [0; QUESTION];
+fn question(kind: Kind, sequence: u32) -> Vec<u8> {
+    let length = match kind.family {
+        Some(_) => QUESTION,
+        None => OLD_QUESTION,
+    };
+    let mut bytes = vec![0; length];
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    put(0, &(QUESTION as u32).to_ne_bytes());
-    put(4, &BY_FAMILY.to_ne_bytes());
+    put(0, &(length as u32).to_ne_bytes());
     put(6, &flags.to_ne_bytes());
     put(8, &sequence.to_ne_bytes());
-    put(HEADER, &[kind.family, kind.protocol.0]);
-    put(HEADER + 4, &STATES.to_ne_bytes());
+    match kind.family {
+        Some(family) => {
+            put(4, &BY_FAMILY.to_ne_bytes());
+            put(HEADER, &[family, kind.protocol.0]);
+            put(HEADER + 4, &STATES.to_ne_bytes());
+        }
+        None => {
+            put(4, &OLD_TCP.to_ne_bytes());
+            put(HEADER + 52, &STATES.to_ne_bytes());
+        }
+    }
     bytes
 }
 
@@ -279,16 +307,36 @@ impl Dumps {
         socket: BorrowedFd<'_>,
         entries: &mut Vec<Entry>,
     ) -> Result<(), ProbeError> {
-        for kind in KINDS {
-            match self.complete(socket, kind, entries) {
-                // A kernel started with ipv6.disable=1 does not know the family.
-                Err(ProbeError::Dump { source, .. })
-                    if kind.family == INET6
-                        && source.raw_os_error() == Some(Errno::ENOENT as i32) => {}
-                result => result?,
+        match self.complete(socket, TCP, entries) {
+            Err(ProbeError::Dump { .. }) => {
+                for kind in TCP_BY_FAMILY {
+                    self.if_known(socket, kind, entries)?;
+                }
             }
+            result => result?,
+        }
+        for kind in UDP {
+            self.if_known(socket, kind, entries)?;
         }
         Ok(())
+    }
+
+    /// Asks for one kind; a kernel started with ipv6.disable=1 does not know that family.
+    fn if_known(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        kind: Kind,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), ProbeError> {
+        match self.complete(socket, kind, entries) {
+            Err(ProbeError::Dump { source, .. })
+                if kind.family == Some(INET6)
+                    && source.raw_os_error() == Some(Errno::ENOENT as i32) =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Asks for one kind until the answer was not disturbed.
@@ -544,8 +592,7 @@ mod tests {
 
     #[test]
     fn a_question_is_laid_out_as_the_kernel_reads_it() {
-        let kind = KINDS[3];
-        let bytes = question(kind, 7);
+        let bytes = question(UDP[1], 7);
         assert_eq!(u32_at(&bytes, 0), Some(72));
         assert_eq!(u16_at(&bytes, 4), Some(20));
         assert_eq!(u16_at(&bytes, 6), Some(0x301)); // REQUEST, ROOT and MATCH
@@ -553,5 +600,39 @@ mod tests {
         assert_eq!(bytes[16..20], [10, 17, 0, 0]);
         assert_eq!(u32_at(&bytes, 20), Some(0xff6));
         assert!(bytes[24..].iter().all(|&byte| byte == 0));
+
+        let old = question(TCP, 7);
+        assert_eq!((u32_at(&old, 0), old.len()), (Some(76), 76));
+        assert_eq!(u16_at(&old, 4), Some(18));
+        assert_eq!(u16_at(&old, 6), Some(0x301));
+        assert_eq!(u32_at(&old, 68), Some(0xff6));
+    }
+
+    #[test]
+    fn both_questions_for_tcp_have_the_same_answer() {
+        let mut listeners: Vec<_> = ["127.0.0.1:0", "[::1]:0", "[::]:0"]
+            .iter()
+            .map(|at| std::net::TcpListener::bind(at).unwrap())
+            .collect();
+        let ports: Vec<u16> = listeners
+            .iter_mut()
+            .map(|listener| listener.local_addr().unwrap().port())
+            .collect();
+        let socket = connect().unwrap();
+        let mut dumps = Dumps::new();
+        let mut listed = |kinds: &[Kind]| {
+            let mut entries = Vec::new();
+            for &kind in kinds {
+                dumps.complete(socket.as_fd(), kind, &mut entries).unwrap();
+            }
+            // Of other tests, sockets come and go.
+            entries.retain(|entry| ports.contains(&entry.local.port()) && entry.state == LISTEN);
+            entries.sort_by_key(|entry| entry.id);
+            entries
+        };
+        let old = listed(&[TCP]);
+        assert_eq!(old.len(), 3);
+        assert_eq!(old, listed(&TCP_BY_FAMILY));
+        assert_eq!(old.iter().filter(|entry| entry.dual_stack).count(), 1);
     }
 }

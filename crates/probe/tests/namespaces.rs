@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use procflow_binding::{Address, NamespaceId};
 use procflow_core::Endpoint;
 use procflow_probe::Choice;
-use world::World;
+use world::{World, alone};
 
 /// A namespace of this test, removed with it.
 struct Netns(String);
@@ -69,6 +69,7 @@ fn named(world: &World, netns: &Netns) -> Option<NamespaceId> {
 
 #[test]
 fn the_same_address_in_two_namespaces_is_two_places() {
+    let _alone = alone();
     let (Some(first), Some(second)) = (Netns::new("one"), Netns::new("two")) else {
         return;
     };
@@ -110,6 +111,7 @@ fn the_same_address_in_two_namespaces_is_two_places() {
 
 #[test]
 fn addresses_come_and_go() {
+    let _alone = alone();
     let Some(netns) = Netns::new("addr") else {
         return;
     };
@@ -132,6 +134,7 @@ fn addresses_come_and_go() {
 
 #[test]
 fn a_namespace_dies_though_it_is_watched() {
+    let _alone = alone();
     let (Some(dying), Some(other)) = (Netns::new("dies"), Netns::new("peer")) else {
         return;
     };
@@ -173,6 +176,7 @@ fn a_namespace_dies_though_it_is_watched() {
 
 #[test]
 fn looking_leaves_the_thread_where_it_was() {
+    let _alone = alone();
     let Some(_netns) = Netns::new("home") else {
         return;
     };

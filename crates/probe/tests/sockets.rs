@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use procflow_binding::{Role, SocketId};
 use procflow_core::{Endpoint, Protocol};
 use procflow_probe::{Choice, Shortfall};
-use world::World;
+use world::{World, alone};
 
 fn me() -> u32 {
     std::process::id()
@@ -31,6 +31,7 @@ fn ours(world: &World, protocol: Protocol, local: impl Into<Endpoint>, role: Rol
 
 #[test]
 fn every_kind_of_socket_is_listed_with_its_owner() {
+    let _alone = alone();
     let mut servers = Vec::new();
     let mut ends = Vec::new();
     for address in ["127.0.0.1:0", "[::1]:0", "[::]:0", "0.0.0.0:0"] {
@@ -138,6 +139,7 @@ impl Drop for Sharer {
 
 #[test]
 fn a_socket_shared_over_fork_has_both_owners() {
+    let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let local = Endpoint::from(listener.local_addr().unwrap());
     let mut world = World::open(Choice::SockDiag);
@@ -180,6 +182,7 @@ fn a_socket_shared_over_fork_has_both_owners() {
 
 #[test]
 fn a_connection_keeps_its_owner_after_it_was_closed() {
+    let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let server = listener.accept().unwrap().0;
@@ -208,6 +211,7 @@ fn a_connection_keeps_its_owner_after_it_was_closed() {
 
 #[test]
 fn a_connection_that_nobody_accepted_has_no_owner_yet() {
+    let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let remote = Endpoint::from(client.local_addr().unwrap());
@@ -228,6 +232,7 @@ fn a_connection_that_nobody_accepted_has_no_owner_yet() {
 
 #[test]
 fn without_privileges_own_processes_are_still_seen() {
+    let _alone = alone();
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: only root can give up root");
         return;

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use procflow_binding::{
@@ -11,6 +12,14 @@ use procflow_binding::{
 };
 use procflow_core::Endpoint;
 use procflow_probe::{Choice, Source, open};
+
+/// Keeps the tests of a program apart: a test that starts a program shares, from fork to exec,
+/// every socket of the tests beside it, and that is seen.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed harms no other.
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A source and what it told.
 pub struct World {
