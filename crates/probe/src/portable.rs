@@ -238,7 +238,7 @@ impl People {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use netstat2::{TcpSocketInfo, UdpSocketInfo};
@@ -246,7 +246,6 @@ mod tests {
 
     const HERE: NamespaceId = NamespaceId(1);
 
-    #[cfg(target_os = "linux")]
     fn info(socket: ProtocolSocketInfo) -> SocketInfo {
         SocketInfo {
             protocol_socket_info: socket,

@@ -120,10 +120,9 @@ impl fmt::Display for Shortfall {
             ),
             Self::HiddenProcesses { count, missing } => {
                 match missing.as_slice() {
-                    [] => f.write_str(
-                        "some processes are better protected than this one is privileged",
-                    )?,
-                    missing => write!(f, "{} is missing", missing.join(" and "))?,
+                    [] => f.write_str("others are better protected than this one is privileged")?,
+                    [one] => write!(f, "{one} is missing")?,
+                    several => write!(f, "{} are missing", several.join(" and "))?,
                 }
                 write!(f, ": sockets of {count} processes show no owner")
             }
@@ -197,6 +196,6 @@ mod tests {
             hidden(vec!["CAP_SYS_PTRACE"]),
             "CAP_SYS_PTRACE is missing: sockets of 3 processes show no owner"
         );
-        assert!(hidden(Vec::new()).starts_with("some processes are better protected"));
+        assert!(hidden(Vec::new()).starts_with("others are better protected"));
     }
 }
