@@ -16,16 +16,25 @@ fn me() -> u32 {
     std::process::id()
 }
 
-/// The one socket at this endpoint must look like this and be ours alone; its identity.
+/// The one socket between these endpoints must be of this kind and ours alone; its identity. (The
+/// local one is not enough: connections of an earlier run may still be in TIME_WAIT there.)
 #[track_caller]
-fn ours(world: &World, protocol: Protocol, local: impl Into<Endpoint>, role: Role) -> SocketId {
+fn ours(
+    world: &World,
+    protocol: Protocol,
+    local: impl Into<Endpoint>,
+    remote: Option<Endpoint>,
+    role: Role,
+) -> SocketId {
     let local = local.into();
     let mut found = world.at(local);
-    found.retain(|(_, socket, _)| (socket.protocol(), socket.role()) == (protocol, role));
+    found.retain(|(_, socket, _)| {
+        (socket.protocol(), socket.remote(), socket.role()) == (protocol, remote, role)
+    });
     let [(id, _, owners)] = &found[..] else {
-        panic!("{protocol} {local} {role:?}: {found:?}");
+        panic!("{protocol} {local} {remote:?} {role:?}: {found:?}");
     };
-    assert_eq!(owners, &[me()], "{protocol} {local} {role:?}");
+    assert_eq!(owners, &[me()], "{protocol} {local} {remote:?} {role:?}");
     *id
 }
 
@@ -58,20 +67,15 @@ fn every_kind_of_socket_is_listed_with_its_owner() {
     assert_eq!(world.listed, 1);
     for listener in &servers {
         let local = listener.local_addr().unwrap();
-        let id = ours(&world, Protocol::TCP, local, Role::Listening);
+        let id = ours(&world, Protocol::TCP, local, None, Role::Listening);
         let both = local.ip() == Ipv6Addr::UNSPECIFIED;
         assert_eq!(world.sockets[&id].0.is_dual_stack(), both, "{local}");
     }
     for (client, server) in &ends {
         for end in [client, server] {
-            let id = ours(
-                &world,
-                Protocol::TCP,
-                end.local_addr().unwrap(),
-                Role::Connected,
-            );
-            let remote = Endpoint::from(end.peer_addr().unwrap());
-            assert_eq!(world.sockets[&id].0.remote(), Some(remote));
+            let local = end.local_addr().unwrap();
+            let remote = Some(end.peer_addr().unwrap().into());
+            ours(&world, Protocol::TCP, local, remote, Role::Connected);
         }
     }
     // Through the listener on `::` from IPv4: mapped for the program, IPv4 for the network.
@@ -83,17 +87,13 @@ fn every_kind_of_socket_is_listed_with_its_owner() {
             &world,
             Protocol::UDP,
             socket.local_addr().unwrap(),
+            None,
             Role::Bound,
         );
     }
-    let id = ours(
-        &world,
-        Protocol::UDP,
-        connected.local_addr().unwrap(),
-        Role::Connected,
-    );
-    let socket = world.sockets[&id].0;
-    assert_eq!(socket.remote(), Some(Endpoint::new(peer.0, peer.1)));
+    let local = connected.local_addr().unwrap();
+    let remote = Some(Endpoint::new(peer.0, peer.1));
+    ours(&world, Protocol::UDP, local, remote, Role::Connected);
 
     let mine = world
         .processes
@@ -144,7 +144,7 @@ fn a_socket_shared_over_fork_has_both_owners() {
     let local = Endpoint::from(listener.local_addr().unwrap());
     let mut world = World::open(Choice::SockDiag);
     world.look();
-    let id = ours(&world, Protocol::TCP, local, Role::Listening);
+    let id = ours(&world, Protocol::TCP, local, None, Role::Listening);
 
     let sharer = Sharer::of(listener.try_clone().unwrap().into());
     let child = sharer.0.id();
@@ -187,22 +187,30 @@ fn a_connection_keeps_its_owner_after_it_was_closed() {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let server = listener.accept().unwrap().0;
     let local = Endpoint::from(client.local_addr().unwrap());
+    let remote = Some(Endpoint::from(server.local_addr().unwrap()));
     let mut world = World::open(Choice::SockDiag);
     world.look();
-    let id = ours(&world, Protocol::TCP, local, Role::Connected);
+    let id = ours(&world, Protocol::TCP, local, remote, Role::Connected);
     // FIN_WAIT_2 without a process: the kernel already keeps only what TIME_WAIT needs, another
     // structure with the same cookie and no inode.
     drop(client);
     world.look();
-    assert_eq!(ours(&world, Protocol::TCP, local, Role::Connected), id);
+    assert_eq!(
+        ours(&world, Protocol::TCP, local, remote, Role::Connected),
+        id
+    );
     // TIME_WAIT, for a minute.
     drop(server);
     world.look();
-    assert_eq!(ours(&world, Protocol::TCP, local, Role::Connected), id);
+    assert_eq!(
+        ours(&world, Protocol::TCP, local, remote, Role::Connected),
+        id
+    );
     // To a reader who comes now it is there too, without owner.
     let mut late = World::open(Choice::SockDiag);
     late.look();
-    let seen = late.at(local);
+    let mut seen = late.at(local);
+    seen.retain(|(_, socket, _)| socket.remote() == remote);
     assert!(
         matches!(&seen[..], [(same, _, owners)] if *same == id && owners.is_empty()),
         "{seen:?}"
@@ -214,10 +222,12 @@ fn a_connection_that_nobody_accepted_has_no_owner_yet() {
     let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let local = Endpoint::from(listener.local_addr().unwrap());
     let remote = Endpoint::from(client.local_addr().unwrap());
     let find = |world: &World| {
         let mut sockets = world.sockets.iter();
-        let (&id, held) = sockets.find(|(_, (socket, _))| socket.remote() == Some(remote))?;
+        let (&id, held) = sockets
+            .find(|(_, (socket, _))| (socket.local(), socket.remote()) == (local, Some(remote)))?;
         Some((id, held.1.clone()))
     };
     let mut world = World::open(Choice::SockDiag);
@@ -280,6 +290,7 @@ fn as_nobody() {
         &world,
         Protocol::TCP,
         listener.local_addr().unwrap(),
+        None,
         Role::Listening,
     );
     let shortfalls = world.source.shortfalls();
