@@ -22,9 +22,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     let seconds = start.elapsed().as_secs_f64();
     println!("{summary:#?}");
-    println!(
-        "{:.1} million flows a second",
-        summary.flows as f64 / seconds / 1e6
-    );
+    println!("{:.1} million flows a second", summary.flows as f64 / seconds / 1e6);
     Ok(())
 }

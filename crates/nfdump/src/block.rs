@@ -38,22 +38,12 @@ impl BlockHeader {
     fn nom(input: &[u8]) -> IResult<&[u8], Self, ()> {
         let (rest, (records, size, block_type, flags)) =
             (le_u32, le_u32, le_u16, le_u16).parse(input)?;
-        Ok((
-            rest,
-            Self {
-                records,
-                size,
-                block_type,
-                flags,
-            },
-        ))
+        Ok((rest, Self { records, size, block_type, flags }))
     }
 
     pub(crate) fn parse(bytes: &[u8; Self::SIZE]) -> Self {
         // 12 bytes are all it takes, and each value is allowed; `check` judges them.
-        Self::nom(bytes)
-            .map(|(_, header)| header)
-            .unwrap_or_default()
+        Self::nom(bytes).map(|(_, header)| header).unwrap_or_default()
     }
 
     pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
@@ -71,10 +61,7 @@ impl BlockHeader {
             return Err(ErrorKind::BlockType(self.block_type));
         }
         if self.records == 0 || self.size == 0 {
-            return Err(ErrorKind::EmptyBlock {
-                records: self.records,
-                size: self.size,
-            });
+            return Err(ErrorKind::EmptyBlock { records: self.records, size: self.size });
         }
         if self.size as usize > MOST {
             return Err(ErrorKind::BlockTooLarge(self.size));
@@ -97,12 +84,7 @@ mod tests {
     use super::*;
 
     const BYTES: [u8; 12] = [160, 0, 0, 0, 0, 100, 0, 0, 3, 0, 0, 0];
-    const HEADER: BlockHeader = BlockHeader {
-        records: 160,
-        size: 25600,
-        block_type: 3,
-        flags: 0,
-    };
+    const HEADER: BlockHeader = BlockHeader { records: 160, size: 25600, block_type: 3, flags: 0 };
 
     #[test]
     fn a_block_header_reads_and_writes() {
@@ -113,35 +95,15 @@ mod tests {
     #[test]
     fn each_bad_block_header_is_named() {
         let check = |header: BlockHeader, compression| {
-            header
-                .check(Layout::Two, compression)
-                .map_err(|kind| kind.to_string())
+            header.check(Layout::Two, compression).map_err(|kind| kind.to_string())
         };
         assert_eq!(check(HEADER, Compression::Lz4), Ok(()));
         for (header, wanted) in [
+            (BlockHeader { block_type: 4, ..HEADER }, "block type 4 is not supported"),
+            (BlockHeader { records: 0, ..HEADER }, "empty block (0 records, 25600 bytes)"),
+            (BlockHeader { size: 0, ..HEADER }, "empty block (160 records, 0 bytes)"),
             (
-                BlockHeader {
-                    block_type: 4,
-                    ..HEADER
-                },
-                "block type 4 is not supported",
-            ),
-            (
-                BlockHeader {
-                    records: 0,
-                    ..HEADER
-                },
-                "empty block (0 records, 25600 bytes)",
-            ),
-            (
-                BlockHeader { size: 0, ..HEADER },
-                "empty block (160 records, 0 bytes)",
-            ),
-            (
-                BlockHeader {
-                    size: 5_242_881,
-                    ..HEADER
-                },
+                BlockHeader { size: 5_242_881, ..HEADER },
                 "block of 5242881 bytes on disk; nfdump reads at most 5 MiB",
             ),
             (
@@ -151,19 +113,7 @@ mod tests {
         ] {
             assert_eq!(check(header, Compression::Lz4), Err(wanted.to_owned()));
         }
-        assert_eq!(
-            check(BlockHeader { flags: 1, ..HEADER }, Compression::None),
-            Ok(())
-        );
-        assert_eq!(
-            check(
-                BlockHeader {
-                    size: 5_242_880,
-                    ..HEADER
-                },
-                Compression::None
-            ),
-            Ok(())
-        );
+        assert_eq!(check(BlockHeader { flags: 1, ..HEADER }, Compression::None), Ok(()));
+        assert_eq!(check(BlockHeader { size: 5_242_880, ..HEADER }, Compression::None), Ok(()));
     }
 }

@@ -46,12 +46,7 @@ pub(crate) struct Decompressor {
 
 impl Decompressor {
     pub(crate) fn new(compression: Compression) -> Self {
-        Self {
-            compression,
-            plain: Vec::new(),
-            length: 0,
-            zstd: None,
-        }
+        Self { compression, plain: Vec::new(), length: 0, zstd: None }
     }
 
     /// Decompresses `payload`; [`plain`](Self::plain) then has what came out.
@@ -64,20 +59,15 @@ impl Decompressor {
             // Zero pages of the system's, not touched until something is decompressed into them.
             self.plain = vec![0; MOST];
         }
-        self.length = self.fill(payload).map_err(|reason| ErrorKind::Decompress {
-            compression: self.compression,
-            reason,
-        })?;
+        self.length = self
+            .fill(payload)
+            .map_err(|reason| ErrorKind::Decompress { compression: self.compression, reason })?;
         Ok(())
     }
 
     /// The records in `payload`, decompressed last: itself when the file is not compressed.
     pub(crate) fn plain<'a>(&'a self, payload: &'a [u8]) -> &'a [u8] {
-        if self.compression == Compression::None {
-            payload
-        } else {
-            &self.plain[..self.length]
-        }
+        if self.compression == Compression::None { payload } else { &self.plain[..self.length] }
     }
 
     fn fill(&mut self, payload: &[u8]) -> Result<usize, String> {
@@ -116,9 +106,7 @@ impl Decompressor {
                         zstd::bulk::Decompressor::new().map_err(|error| error.to_string())?,
                     ),
                 };
-                decompressor
-                    .decompress_to_buffer(payload, plain)
-                    .map_err(|error| error.to_string())
+                decompressor.decompress_to_buffer(payload, plain).map_err(|error| error.to_string())
             }
         }
     }
@@ -140,12 +128,7 @@ pub(crate) struct Compressor {
 
 impl Compressor {
     pub(crate) fn new(compression: Compression) -> Self {
-        Self {
-            compression,
-            disk: Vec::new(),
-            lzo: None,
-            zstd: None,
-        }
+        Self { compression, disk: Vec::new(), lzo: None, zstd: None }
     }
 
     /// `plain` as it goes to disk: itself when the file is not compressed.
@@ -153,10 +136,9 @@ impl Compressor {
         if self.compression == Compression::None {
             return Ok(plain);
         }
-        let length = self.fill(plain).map_err(|reason| ErrorKind::Compress {
-            compression: self.compression,
-            reason,
-        })?;
+        let length = self
+            .fill(plain)
+            .map_err(|reason| ErrorKind::Compress { compression: self.compression, reason })?;
         Ok(&self.disk[..length])
     }
 
@@ -230,10 +212,7 @@ mod tests {
                 if compression != Compression::None {
                     assert!(disk.len() < plain.len(), "{compression}");
                 }
-                assert!(
-                    decompressor.records(disk).unwrap() == plain,
-                    "{compression}"
-                );
+                assert!(decompressor.records(disk).unwrap() == plain, "{compression}");
             }
         }
     }
@@ -243,24 +222,15 @@ mod tests {
         let plain = b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
         // LZ4: one literal, a match of 26 at distance 1, five closing literals.
         let lz4 = b"\x1fa\x01\x00\x07\x50aaaaa";
-        assert_eq!(
-            Decompressor::new(Compression::Lz4).records(lz4).unwrap(),
-            plain
-        );
+        assert_eq!(Decompressor::new(Compression::Lz4).records(lz4).unwrap(), plain);
         // LZO1X: 17 + 32 - 17 literals announced by the first byte, then the end marker.
         let mut lzo = vec![17 + 32];
         lzo.extend_from_slice(plain);
         lzo.extend_from_slice(&[0x11, 0, 0]);
-        assert_eq!(
-            Decompressor::new(Compression::Lzo).records(&lzo).unwrap(),
-            plain
-        );
+        assert_eq!(Decompressor::new(Compression::Lzo).records(&lzo).unwrap(), plain);
         // ZSTD: magic, single segment of 32 bytes, one last run-length block of 32.
         let zstd = b"\x28\xb5\x2f\xfd\x20\x20\x03\x01\x00a";
-        assert_eq!(
-            Decompressor::new(Compression::Zstd).records(zstd).unwrap(),
-            plain
-        );
+        assert_eq!(Decompressor::new(Compression::Zstd).records(zstd).unwrap(), plain);
     }
 
     #[test]
@@ -270,16 +240,10 @@ mod tests {
             let mut compressor = Compressor::new(compression);
             let disk = compressor.compress(&bomb).unwrap();
             let error = Decompressor::new(compression).records(disk).unwrap_err();
-            assert!(
-                matches!(error, ErrorKind::Decompress { .. }),
-                "{compression}: {error}"
-            );
+            assert!(matches!(error, ErrorKind::Decompress { .. }), "{compression}: {error}");
             let mut compressor = Compressor::new(compression);
             let disk = compressor.compress(&bomb[1..]).unwrap();
-            assert_eq!(
-                Decompressor::new(compression).records(disk).unwrap().len(),
-                MOST
-            );
+            assert_eq!(Decompressor::new(compression).records(disk).unwrap().len(), MOST);
         }
     }
 

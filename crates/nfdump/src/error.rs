@@ -23,12 +23,7 @@ pub(crate) enum Place {
     /// In a data block whose header is at `offset`.
     Block { number: u32, offset: u64 },
     /// In a record, `within` bytes into the block's decompressed payload.
-    Record {
-        number: u32,
-        offset: u64,
-        record: u32,
-        within: usize,
-    },
+    Record { number: u32, offset: u64, record: u32, within: usize },
 }
 
 impl Error {
@@ -76,12 +71,7 @@ impl fmt::Display for Error {
         match self.place {
             Place::File { offset } => write!(f, "at offset {offset}: ")?,
             Place::Block { number, offset } => write!(f, "block {number} at offset {offset}: ")?,
-            Place::Record {
-                number,
-                offset,
-                record,
-                within,
-            } => write!(
+            Place::Record { number, offset, record, within } => write!(
                 f,
                 "block {number} at offset {offset}: record {record} at offset {within} of the block: "
             )?,

@@ -51,14 +51,7 @@ struct RecordHeader {
 fn record_header(input: &[u8]) -> IResult<&[u8], RecordHeader, ()> {
     let (rest, (_type, _size, elements, _engine, exporter, flags, _version)) =
         (le_u16, le_u16, le_u16, le_u16, le_u16, le_u8, le_u8).parse(input)?;
-    Ok((
-        rest,
-        RecordHeader {
-            elements,
-            exporter,
-            flags,
-        },
-    ))
+    Ok((rest, RecordHeader { elements, exporter, flags }))
 }
 
 fn element_header(input: &[u8]) -> IResult<&[u8], (u16, u16), ()> {
@@ -87,16 +80,9 @@ struct Elements<'a> {
 impl<'a> Elements<'a> {
     fn of(record: &'a [u8]) -> Result<(RecordHeader, Self), ErrorKind> {
         let Ok((rest, header)) = record_header(record) else {
-            return Err(ErrorKind::RecordSize {
-                size: record.len(),
-                header: RECORD_HEADER,
-            });
+            return Err(ErrorKind::RecordSize { size: record.len(), header: RECORD_HEADER });
         };
-        let elements = Self {
-            claimed: header.elements,
-            found: 0,
-            rest,
-        };
+        let elements = Self { claimed: header.elements, found: 0, rest };
         Ok((header, elements))
     }
 
@@ -106,17 +92,11 @@ impl<'a> Elements<'a> {
             return if self.rest.is_empty() {
                 Ok(None)
             } else {
-                Err(ErrorKind::ElementCount {
-                    claimed: self.claimed,
-                    left: self.rest.len(),
-                })
+                Err(ErrorKind::ElementCount { claimed: self.claimed, left: self.rest.len() })
             };
         }
         let Ok((_, (id, length))) = element_header(self.rest) else {
-            return Err(ErrorKind::ElementMissing {
-                claimed: self.claimed,
-                found: self.found,
-            });
+            return Err(ErrorKind::ElementMissing { claimed: self.claimed, found: self.found });
         };
         let length = usize::from(length);
         let least = match id {
@@ -129,11 +109,7 @@ impl<'a> Elements<'a> {
             return Err(ErrorKind::ElementSize { id, length, least });
         }
         let Some(bytes) = self.rest.get(..length) else {
-            return Err(ErrorKind::ElementTruncated {
-                id,
-                length,
-                left: self.rest.len(),
-            });
+            return Err(ErrorKind::ElementTruncated { id, length, left: self.rest.len() });
         };
         self.rest = &self.rest[length..];
         self.found += 1;
@@ -176,13 +152,7 @@ fn generic(input: &[u8]) -> IResult<&[u8], Generic, ()> {
 /// Two IPv4 addresses, each a number in the writer's byte order.
 pub(crate) fn ipv4_pair(input: &[u8]) -> IResult<&[u8], (IpAddr, IpAddr), ()> {
     let (rest, (source, destination)) = (le_u32, le_u32).parse(input)?;
-    Ok((
-        rest,
-        (
-            Ipv4Addr::from(source).into(),
-            Ipv4Addr::from(destination).into(),
-        ),
-    ))
+    Ok((rest, (Ipv4Addr::from(source).into(), Ipv4Addr::from(destination).into())))
 }
 
 /// Two IPv6 addresses, each two numbers in the writer's byte order, the high half first.
@@ -335,10 +305,7 @@ mod tests {
 
     #[test]
     fn a_flow_record_is_decoded() {
-        assert_eq!(
-            flow(&RECORD).unwrap(),
-            (Some(expected(None)), Slot::Insert(76))
-        );
+        assert_eq!(flow(&RECORD).unwrap(), (Some(expected(None)), Slot::Insert(76)));
     }
 
     #[test]
@@ -371,10 +338,7 @@ mod tests {
         twice.clear();
         append_named(&once, &name("two"), &mut twice);
         for (record, now) in [(short, &b"old"[..]), (twice, b"two")] {
-            assert_eq!(
-                flow(&record).unwrap(),
-                (Some(expected(Some(now))), Slot::Replace)
-            );
+            assert_eq!(flow(&record).unwrap(), (Some(expected(Some(now))), Slot::Replace));
             let mut renamed = Vec::new();
             append_renamed(&record, &name("new"), &mut renamed);
             assert_eq!(renamed, wanted);
@@ -415,15 +379,9 @@ mod tests {
             changed(&[(4, 1)]),
             "the record counts 1 elements, which end 12 bytes before the record does"
         );
-        assert_eq!(
-            changed(&[(4, 3)]),
-            "the record counts 3 elements, but ends after 2"
-        );
+        assert_eq!(changed(&[(4, 3)]), "the record counts 3 elements, but ends after 2");
         assert_eq!(changed(&[(14, 51)]), "element 1 has length 51, it needs 52");
-        assert_eq!(
-            changed(&[(12, 99), (14, 3)]),
-            "element 99 has length 3, it needs 4"
-        );
+        assert_eq!(changed(&[(12, 99), (14, 3)]), "element 99 has length 3, it needs 4");
         assert_eq!(
             changed(&[(66, 13)]),
             "element 2 of length 13 runs past the end of the record, 12 bytes are left"

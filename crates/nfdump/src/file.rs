@@ -97,14 +97,7 @@ impl Header {
         };
         let (_, raw) = parsed.map_err(|_| {
             let (wanted, had) = (layout.header_size(), bytes.len());
-            Error::at(
-                0,
-                ErrorKind::Truncated {
-                    what: "the file header",
-                    wanted,
-                    had,
-                },
-            )
+            Error::at(0, ErrorKind::Truncated { what: "the file header", wanted, had })
         })?;
         if raw.encryption != 0 {
             return Err(Error::at(17, ErrorKind::Encrypted(raw.encryption)));
@@ -207,14 +200,8 @@ struct Raw {
 }
 
 fn layout_1(input: &[u8]) -> IResult<&[u8], Raw, ()> {
-    let (rest, (_start, flags, blocks, _ident, _stat)) = (
-        take(START),
-        le_u32,
-        le_u32,
-        take(128_usize),
-        take(136_usize),
-    )
-        .parse(input)?;
+    let (rest, (_start, flags, blocks, _ident, _stat)) =
+        (take(START), le_u32, le_u32, take(128_usize), take(136_usize)).parse(input)?;
     let raw = Raw {
         version: None,
         created: None,
@@ -294,20 +281,11 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_refused_by_name() {
         for (start, wanted) in [
-            (
-                [0xa5, 0x0c, 0, 2],
-                "an nfcapd file of a big-endian machine; not supported",
-            ),
-            (
-                *b"PK\x03\x04",
-                "not an nfcapd file (it starts with [50, 4b], not with 0c a5)",
-            ),
+            ([0xa5, 0x0c, 0, 2], "an nfcapd file of a big-endian machine; not supported"),
+            (*b"PK\x03\x04", "not an nfcapd file (it starts with [50, 4b], not with 0c a5)"),
         ] {
             let error = Layout::of(start).unwrap_err();
-            assert_eq!(
-                (error.offset(), error.kind().to_string().as_str()),
-                (0, wanted)
-            );
+            assert_eq!((error.offset(), error.kind().to_string().as_str()), (0, wanted));
         }
         let error = Layout::of([0x0c, 0xa5, 3, 0]).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Layout3) && error.offset() == 2);
@@ -316,10 +294,7 @@ mod tests {
         let mut encrypted = bytes();
         encrypted[17] = 1;
         let error = Header::parse(Layout::Two, encrypted).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "at offset 17: encrypted (method 1); not supported"
-        );
+        assert_eq!(error.to_string(), "at offset 17: encrypted (method 1); not supported");
         let mut unknown = bytes();
         unknown[16] = 5;
         let error = Header::parse(Layout::Two, unknown).unwrap_err();

@@ -42,10 +42,7 @@ pub struct Flow<'a> {
 
 /// The bytes of a name field up to its NUL, or all of it; `None` when that leaves nothing.
 pub(crate) fn name_in(field: &[u8]) -> Option<&[u8]> {
-    let end = field
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(field.len());
+    let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
     if end == 0 { None } else { Some(&field[..end]) }
 }
 

@@ -30,19 +30,14 @@ pub(crate) struct Lzo {
 
 impl Lzo {
     pub(crate) fn new() -> Self {
-        Self {
-            seen: vec![0; 1 << HASH_BITS],
-        }
+        Self { seen: vec![0; 1 << HASH_BITS] }
     }
 
     /// Compresses `plain` into `disk`, which is emptied first.
     pub(crate) fn compress(&mut self, plain: &[u8], disk: &mut Vec<u8>) {
         disk.clear();
         self.seen.fill(0);
-        let mut output = Output {
-            bytes: disk,
-            state_at: None,
-        };
+        let mut output = Output { bytes: disk, state_at: None };
         // Everything before `done` is in the output.
         let (mut done, mut at) = (0, 0);
         while let Some(four) = four_at(plain, at) {
@@ -81,12 +76,7 @@ fn same(a: &[u8], b: &[u8]) -> usize {
         }
         length += 8;
     }
-    length
-        + a[length..]
-            .iter()
-            .zip(&b[length..])
-            .take_while(|(a, b)| a == b)
-            .count()
+    length + a[length..].iter().zip(&b[length..]).take_while(|(a, b)| a == b).count()
 }
 
 struct Output<'a> {
@@ -127,8 +117,7 @@ impl Output<'_> {
             long => self.with_more(kind, long - most),
         }
         self.state_at = Some(self.bytes.len());
-        self.bytes
-            .extend_from_slice(&((back << 2) as u16).to_le_bytes());
+        self.bytes.extend_from_slice(&((back << 2) as u16).to_le_bytes());
     }
 
     /// An instruction with L = 0, and how much more than the largest L is meant.

@@ -89,23 +89,13 @@ impl Map {
     /// Reads a map record: its id and what it lists.
     pub(crate) fn parse(record: &[u8]) -> Result<(u16, Self), ErrorKind> {
         let Ok((list, (_type, _size, id, claimed))) = map_head(record) else {
-            return Err(ErrorKind::RecordSize {
-                size: record.len(),
-                header: MAP_HEAD,
-            });
+            return Err(ErrorKind::RecordSize { size: record.len(), header: MAP_HEAD });
         };
         if !record.len().is_multiple_of(4) {
             return Err(ErrorKind::MapSize(record.len()));
         }
-        let mut map = Self {
-            ids: Vec::new(),
-            size: 0,
-            received: None,
-            name: None,
-        };
-        let mut pairs = list
-            .chunks_exact(2)
-            .map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+        let mut map = Self { ids: Vec::new(), size: 0, received: None, name: None };
+        let mut pairs = list.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
         loop {
             // What follows the closing 0 is fill, and not always zero.
             let extension = pairs.next().ok_or(ErrorKind::MapUnterminated)?;
@@ -123,10 +113,7 @@ impl Map {
             map.push(extension, usize::from(size));
         }
         if map.size != usize::from(claimed) {
-            return Err(ErrorKind::MapSum {
-                claimed: usize::from(claimed),
-                found: map.size,
-            });
+            return Err(ErrorKind::MapSum { claimed: usize::from(claimed), found: map.size });
         }
         Ok((id, map))
     }
@@ -203,9 +190,7 @@ impl Maps {
     pub(crate) fn free_id(&self, from: u16, taken: impl Fn(u16) -> bool) -> Option<u16> {
         let above = u16::try_from(self.by_id.len()).unwrap_or(0);
         let from = from.max(above);
-        (from..=u16::MAX)
-            .chain(0..from)
-            .find(|&id| self.get(id).is_none() && !taken(id))
+        (from..=u16::MAX).chain(0..from).find(|&id| self.get(id).is_none() && !taken(id))
     }
 
     /// Decodes a flow record of type 10.
@@ -215,10 +200,7 @@ impl Maps {
         anonymised: bool,
     ) -> Result<(Option<Flow<'a>>, Slot), ErrorKind> {
         let Ok((rest, head)) = flow_head(record) else {
-            return Err(ErrorKind::RecordSize {
-                size: record.len(),
-                header: FLOW_HEAD,
-            });
+            return Err(ErrorKind::RecordSize { size: record.len(), header: FLOW_HEAD });
         };
         let map = self.get(head.map).ok_or(ErrorKind::UnknownMap(head.map))?;
         let short = |_| {
@@ -228,17 +210,11 @@ impl Maps {
                 + wide(PACKETS_64, 8, 4)
                 + wide(BYTES_64, 8, 4)
                 + map.size;
-            ErrorKind::FlowSize {
-                size: record.len(),
-                needed,
-            }
+            ErrorKind::FlowSize { size: record.len(), needed }
         };
-        let (rest, (source, destination)) = if head.flags & IPV6 != 0 {
-            ipv6_pair(rest)
-        } else {
-            ipv4_pair(rest)
-        }
-        .map_err(short)?;
+        let (rest, (source, destination)) =
+            if head.flags & IPV6 != 0 { ipv6_pair(rest) } else { ipv4_pair(rest) }
+                .map_err(short)?;
         let (rest, packets) = counter(head.flags & PACKETS_64 != 0, rest).map_err(short)?;
         let (rest, bytes) = counter(head.flags & BYTES_64 != 0, rest).map_err(short)?;
         let at = record.len() - rest.len();
@@ -250,13 +226,7 @@ impl Maps {
         let (user_name, slot) = match map.name {
             Some((within, size)) => {
                 let field = extensions.get(within..within + size).unwrap_or_default();
-                (
-                    name_in(field),
-                    Slot::Field {
-                        at: at + within,
-                        room: size,
-                    },
-                )
+                (name_in(field), Slot::Field { at: at + within, room: size })
             }
             None => (None, Slot::Insert(at + map.size)),
         };
@@ -354,11 +324,7 @@ fn flow_head(input: &[u8]) -> IResult<&[u8], FlowHead, ()> {
 }
 
 fn counter(wide: bool, input: &[u8]) -> IResult<&[u8], u64, ()> {
-    if wide {
-        le_u64(input)
-    } else {
-        le_u32.map(u64::from).parse(input)
-    }
+    if wide { le_u64(input) } else { le_u32.map(u64::from).parse(input) }
 }
 
 fn extensions(size: usize, input: &[u8]) -> IResult<&[u8], &[u8], ()> {
@@ -411,10 +377,7 @@ mod tests {
     #[test]
     fn a_flow_is_decoded_by_its_map() {
         let maps = maps(&[&MAP]);
-        assert_eq!(
-            maps.flow(&FLOW, false).unwrap(),
-            (Some(expected(None)), Slot::Insert(60))
-        );
+        assert_eq!(maps.flow(&FLOW, false).unwrap(), (Some(expected(None)), Slot::Insert(60)));
         assert!(maps.flow(&FLOW, true).unwrap().0.unwrap().anonymised);
     }
 
@@ -435,10 +398,7 @@ mod tests {
         assert_eq!(flow, wanted);
         let slot = Slot::Field { at: 60, room: 72 };
         let maps = maps(&[&MAP, &named]);
-        assert_eq!(
-            maps.flow(&flow, false).unwrap(),
-            (Some(expected(Some(b"ntpd"))), slot)
-        );
+        assert_eq!(maps.flow(&flow, false).unwrap(), (Some(expected(Some(b"ntpd"))), slot));
     }
 
     #[test]
@@ -470,55 +430,31 @@ mod tests {
             }
             Map::parse(&record).unwrap_err().to_string()
         };
-        assert_eq!(
-            changed(&[(8, 3)]),
-            "extension map lists unknown extension 3"
-        );
-        assert_eq!(
-            changed(&[(8, 50)]),
-            "extension map lists unknown extension 50"
-        );
-        assert_eq!(
-            changed(&[(12, 28), (14, 28), (15, 0)]),
-            "extension map without a closing 0"
-        );
+        assert_eq!(changed(&[(8, 3)]), "extension map lists unknown extension 3");
+        assert_eq!(changed(&[(8, 50)]), "extension map lists unknown extension 50");
+        assert_eq!(changed(&[(12, 28), (14, 28), (15, 0)]), "extension map without a closing 0");
         assert_eq!(
             changed(&[(6, 8)]),
             "extension map counts 8 bytes of extensions, they add up to 12"
         );
         let error = Map::parse(&MAP[..14]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "extension map of size 14, not a multiple of 4"
-        );
+        assert_eq!(error.to_string(), "extension map of size 14, not a multiple of 4");
         let long: Vec<u8> = MAP[..8].iter().copied().chain([28, 0].repeat(52)).collect();
         let error = Map::parse(&long).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "extension map lists more than 50 extensions"
-        );
+        assert_eq!(error.to_string(), "extension map lists more than 50 extensions");
     }
 
     #[test]
     fn each_bad_flow_is_named() {
         let error = Maps::default().flow(&FLOW, false).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "flow record uses extension map 7, which was not defined before it"
-        );
+        assert_eq!(error, "flow record uses extension map 7, which was not defined before it");
         for length in 32..60 {
-            let error = maps(&[&MAP])
-                .flow(&FLOW[..length], false)
-                .unwrap_err()
-                .to_string();
+            let error = maps(&[&MAP]).flow(&FLOW[..length], false).unwrap_err().to_string();
             let wanted =
                 format!("flow record of size {length}; its flags and extension map need 60");
             assert_eq!(error, wanted);
         }
-        let error = maps(&[&MAP])
-            .flow(&FLOW[..31], false)
-            .unwrap_err()
-            .to_string();
+        let error = maps(&[&MAP]).flow(&FLOW[..31], false).unwrap_err().to_string();
         assert_eq!(error, "size 31 is smaller than its header (32 bytes)");
     }
 

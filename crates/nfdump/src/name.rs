@@ -23,11 +23,7 @@ pub struct UserName {
 impl UserName {
     /// An empty name.
     pub fn new() -> Self {
-        Self {
-            bytes: [0; LONGEST],
-            length: 0,
-            cut: false,
-        }
+        Self { bytes: [0; LONGEST], length: 0, cut: false }
     }
 
     /// Replaces the name.
@@ -105,11 +101,7 @@ impl fmt::Write for UserName {
 
 impl fmt::Debug for UserName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "UserName({:?})",
-            String::from_utf8_lossy(self.as_bytes())
-        )
+        write!(f, "UserName({:?})", String::from_utf8_lossy(self.as_bytes()))
     }
 }
 

@@ -61,31 +61,16 @@ struct Current {
 impl Current {
     /// The next record. At the end, and at an error, it gives the same answer when asked again.
     fn step<'a>(&self, walk: &mut Walk, data: &'a [u8]) -> Result<Option<Parsed<'a>>, Error> {
-        let Self {
-            header,
-            number,
-            offset,
-        } = *self;
+        let Self { header, number, offset } = *self;
         match walk.next(data) {
             Ok(None) if walk.records != header.records => {
-                let kind = ErrorKind::RecordCount {
-                    claimed: header.records,
-                    found: walk.records,
-                };
+                let kind = ErrorKind::RecordCount { claimed: header.records, found: walk.records };
                 Err(Error::new(Place::Block { number, offset }, kind))
             }
             Ok(parsed) => Ok(parsed),
             Err(kind) => {
                 let (record, within) = (walk.records, walk.position);
-                Err(Error::new(
-                    Place::Record {
-                        number,
-                        offset,
-                        record,
-                        within,
-                    },
-                    kind,
-                ))
+                Err(Error::new(Place::Record { number, offset, record, within }, kind))
             }
         }
     }
@@ -104,24 +89,15 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// When this is not an nfcapd file of layout 1 or 2, or one that cannot be read here.
     pub fn new(input: R) -> Result<Self, Error> {
-        let mut input = Input {
-            inner: input,
-            offset: 0,
-        };
+        let mut input = Input { inner: input, offset: 0 };
         let mut bytes = Vec::new();
-        input
-            .fill(&mut bytes, START, "the file header")
-            .map_err(|kind| Error::at(0, kind))?;
+        input.fill(&mut bytes, START, "the file header").map_err(|kind| Error::at(0, kind))?;
         let mut start = [0; START];
         start.copy_from_slice(&bytes);
         let layout = Layout::of(start)?;
         let mut rest = Vec::new();
         input
-            .fill(
-                &mut rest,
-                layout.header_size() - START,
-                "the rest of the file header",
-            )
+            .fill(&mut rest, layout.header_size() - START, "the rest of the file header")
             .map_err(|kind| Error::at(START as u64, kind))?;
         bytes.append(&mut rest);
         let header = Header::parse(layout, bytes)?;
@@ -185,16 +161,10 @@ impl<R: Read> Reader<R> {
         }
         let place = Place::Block { number, offset };
         let header = self.input.block(&mut self.disk, &self.header, place)?;
-        self.decompressor
-            .decompress(&self.disk)
-            .map_err(|kind| Error::new(place, kind))?;
+        self.decompressor.decompress(&self.disk).map_err(|kind| Error::new(place, kind))?;
         self.walk.start_block();
         self.blocks += 1;
-        self.current = Some(Current {
-            header,
-            number,
-            offset,
-        });
+        self.current = Some(Current { header, number, offset });
         self.finished = false;
         Ok(true)
     }
@@ -244,17 +214,11 @@ impl<R: Read> Reader<R> {
             each(header, &self.disk)?;
         }
         let offset = self.input.offset;
-        if self.input.at_end()? {
-            Ok(())
-        } else {
-            Err(Error::at(offset, ErrorKind::TrailingBytes))
-        }
+        if self.input.at_end()? { Ok(()) } else { Err(Error::at(offset, ErrorKind::TrailingBytes)) }
     }
 
     fn appendix_block(&mut self) -> Result<BlockHeader, Error> {
-        let place = Place::File {
-            offset: self.input.offset,
-        };
+        let place = Place::File { offset: self.input.offset };
         let header = self.input.block(&mut self.disk, &self.header, place)?;
         let wrong = |kind| Error::new(place, kind);
         self.decompressor.decompress(&self.disk).map_err(wrong)?;
@@ -342,18 +306,11 @@ impl<'a> Iterator for Block<'a> {
         }
         let item = self.step().transpose()?;
         self.failed = item.is_err();
-        Some(item.map(
-            |Parsed {
-                 record_type,
-                 bytes,
-                 flow,
-                 ..
-             }| Record {
-                record_type,
-                bytes,
-                flow,
-            },
-        ))
+        Some(item.map(|Parsed { record_type, bytes, flow, .. }| Record {
+            record_type,
+            bytes,
+            flow,
+        }))
     }
 }
 
@@ -384,10 +341,8 @@ impl<R: Read> Input<R> {
         what: &'static str,
     ) -> Result<(), ErrorKind> {
         buffer.clear();
-        let had = (&mut self.inner)
-            .take(wanted as u64)
-            .read_to_end(buffer)
-            .map_err(ErrorKind::Read)?;
+        let had =
+            (&mut self.inner).take(wanted as u64).read_to_end(buffer).map_err(ErrorKind::Read)?;
         if had < wanted {
             return Err(ErrorKind::Truncated { what, wanted, had });
         }
@@ -403,17 +358,10 @@ impl<R: Read> Input<R> {
         place: Place,
     ) -> Result<BlockHeader, Error> {
         let wrong = |kind| Error::new(place, kind);
-        self.fill(disk, BlockHeader::SIZE, "the block header")
-            .map_err(wrong)?;
-        let header = disk
-            .first_chunk()
-            .map(BlockHeader::parse)
-            .unwrap_or_default();
-        header
-            .check(file.layout(), file.compression())
-            .map_err(wrong)?;
-        self.fill(disk, header.size as usize, "the block's payload")
-            .map_err(wrong)?;
+        self.fill(disk, BlockHeader::SIZE, "the block header").map_err(wrong)?;
+        let header = disk.first_chunk().map(BlockHeader::parse).unwrap_or_default();
+        header.check(file.layout(), file.compression()).map_err(wrong)?;
+        self.fill(disk, header.size as usize, "the block's payload").map_err(wrong)?;
         Ok(header)
     }
 

@@ -61,10 +61,7 @@ pub(crate) const HEAD: usize = 4;
 /// Takes the record that `data` starts with; `data` is not empty.
 pub(crate) fn frame(data: &[u8]) -> Result<(RecordType, &[u8]), ErrorKind> {
     let Ok((_, (record_type, size))) = head(data) else {
-        return Err(ErrorKind::RecordTruncated {
-            size: HEAD,
-            left: data.len(),
-        });
+        return Err(ErrorKind::RecordTruncated { size: HEAD, left: data.len() });
     };
     let size = usize::from(size);
     if size < HEAD {
@@ -72,10 +69,7 @@ pub(crate) fn frame(data: &[u8]) -> Result<(RecordType, &[u8]), ErrorKind> {
     }
     match data.get(..size) {
         Some(bytes) => Ok((RecordType(record_type), bytes)),
-        None => Err(ErrorKind::RecordTruncated {
-            size,
-            left: data.len(),
-        }),
+        None => Err(ErrorKind::RecordTruncated { size, left: data.len() }),
     }
 }
 
@@ -95,13 +89,7 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn new(layout: Layout, anonymised: bool) -> Self {
-        Self {
-            layout,
-            anonymised,
-            maps: Maps::default(),
-            position: 0,
-            records: 0,
-        }
+        Self { layout, anonymised, maps: Maps::default(), position: 0, records: 0 }
     }
 
     pub(crate) fn start_block(&mut self) {
@@ -127,12 +115,7 @@ impl Walk {
         };
         self.position += bytes.len();
         self.records += 1;
-        Ok(Some(Parsed {
-            record_type,
-            bytes,
-            flow,
-            slot,
-        }))
+        Ok(Some(Parsed { record_type, bytes, flow, slot }))
     }
 }
 
@@ -144,27 +127,15 @@ mod tests {
     fn a_record_is_framed_by_its_size() {
         let data = [7, 0, 8, 0, 1, 2, 3, 4, 11, 0];
         let (record_type, bytes) = frame(&data).unwrap();
-        assert_eq!(
-            (record_type, bytes),
-            (RecordType::EXPORTER_INFO, &data[..8])
-        );
+        assert_eq!((record_type, bytes), (RecordType::EXPORTER_INFO, &data[..8]));
     }
 
     #[test]
     fn a_record_that_cannot_be_framed_is_named() {
         for (data, wanted) in [
-            (
-                &[11_u8, 0, 2, 0][..],
-                "size 2 is smaller than its header (4 bytes)",
-            ),
-            (
-                &[11, 0, 9, 0, 0, 0, 0, 0],
-                "size 9 runs past the end of the block, 8 bytes are left",
-            ),
-            (
-                &[11, 0, 9],
-                "size 4 runs past the end of the block, 3 bytes are left",
-            ),
+            (&[11_u8, 0, 2, 0][..], "size 2 is smaller than its header (4 bytes)"),
+            (&[11, 0, 9, 0, 0, 0, 0, 0], "size 9 runs past the end of the block, 8 bytes are left"),
+            (&[11, 0, 9], "size 4 runs past the end of the block, 3 bytes are left"),
         ] {
             assert_eq!(frame(data).unwrap_err().to_string(), wanted);
         }

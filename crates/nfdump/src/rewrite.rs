@@ -110,11 +110,7 @@ where
             rewriter.block(loaded, &mut decide)?;
         }
     }
-    let Rewriter {
-        mut writer,
-        mut summary,
-        ..
-    } = rewriter;
+    let Rewriter { mut writer, mut summary, .. } = rewriter;
     reader.end_file(|header, disk| writer.appendix(header, disk))?;
     summary.blocks_written = writer.finish(&header)?;
     Ok(summary)
@@ -136,11 +132,7 @@ impl<W: Write + Seek> Rewriter<W> {
         loaded: Loaded<'_>,
         decide: &mut impl FnMut(&Flow<'_>, &mut UserName),
     ) -> Result<(), Error> {
-        let Loaded {
-            header,
-            disk,
-            mut records,
-        } = loaded;
+        let Loaded { header, disk, mut records } = loaded;
         let mut changed = false;
         let mut name = UserName::new();
         self.summary.blocks += 1;
@@ -156,8 +148,7 @@ impl<W: Write + Seek> Rewriter<W> {
                 take = self.judge(&record, flow, &name, records.maps());
             } else if self.layout == Layout::One && record.record_type == RecordType::EXTENSION_MAP
             {
-                self.companions
-                    .redefined(map::id_of(record.bytes), records.maps());
+                self.companions.redefined(map::id_of(record.bytes), records.maps());
             }
             if take && !changed {
                 changed = true;
@@ -169,11 +160,7 @@ impl<W: Write + Seek> Rewriter<W> {
                 self.push(record.bytes)?;
             }
         }
-        if changed {
-            self.flush()
-        } else {
-            self.writer.copy(header, disk)
-        }
+        if changed { self.flush() } else { self.writer.copy(header, disk) }
     }
 
     /// Counts what becomes of a flow; whether its record changes.
@@ -217,18 +204,13 @@ impl<W: Write + Seek> Rewriter<W> {
 
     /// Flushes the pending block if `length` bytes more would make it too large.
     fn make_room(&mut self, length: usize) -> Result<(), Error> {
-        if self.pending.len() + length > FLUSH {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.pending.len() + length > FLUSH { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Error> {
         if self.pending_records > 0 {
             let block_type = self.layout.block_type();
-            self.writer
-                .block(block_type, self.pending_records, &self.pending)?;
+            self.writer.block(block_type, self.pending_records, &self.pending)?;
         }
         self.pending.clear();
         self.pending_records = 0;
@@ -330,14 +312,7 @@ impl Companions {
         };
         self.next = id.wrapping_add(1);
         self.owners.insert(id, of);
-        self.by_map.insert(
-            of,
-            Companion {
-                id,
-                base: base.clone(),
-                written: false,
-            },
-        );
+        self.by_map.insert(of, Companion { id, base: base.clone(), written: false });
         true
     }
 
@@ -345,10 +320,7 @@ impl Companions {
     fn take(&mut self, of: u16) -> Option<(u16, Option<Vec<u8>>)> {
         let companion = self.by_map.get_mut(&of)?;
         let first = !std::mem::replace(&mut companion.written, true);
-        Some((
-            companion.id,
-            first.then(|| companion.base.named().to_record(companion.id)),
-        ))
+        Some((companion.id, first.then(|| companion.base.named().to_record(companion.id))))
     }
 
     /// Takes note that the input defined map `id`.

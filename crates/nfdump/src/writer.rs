@@ -26,9 +26,8 @@ pub(crate) struct Writer<W> {
 
 impl<W: Write + Seek> Writer<W> {
     pub(crate) fn new(mut output: W, header: &Header) -> Result<Self, Error> {
-        let base = output
-            .stream_position()
-            .map_err(|error| Error::at(0, ErrorKind::Write(error)))?;
+        let base =
+            output.stream_position().map_err(|error| Error::at(0, ErrorKind::Write(error)))?;
         let mut writer = Self {
             output,
             base,
@@ -69,12 +68,7 @@ impl<W: Write + Seek> Writer<W> {
         let wrong = |kind| Error::at(length, kind);
         let disk = self.compressor.compress(plain).map_err(wrong)?;
         // `plain` is 1 MiB and no method doubles it.
-        let header = BlockHeader {
-            records,
-            size: disk.len() as u32,
-            block_type,
-            flags: 0,
-        };
+        let header = BlockHeader { records, size: disk.len() as u32, block_type, flags: 0 };
         // Not `put`, which would borrow the compressor, and with it the bytes, a second time.
         let wrong = |error| Error::at(length, ErrorKind::Write(error));
         self.output.write_all(&header.to_bytes()).map_err(wrong)?;
@@ -107,9 +101,7 @@ impl<W: Write + Seek> Writer<W> {
         let bytes = header.with_counts(self.blocks, self.appendix_blocks, self.appendix_offset);
         let end = self.base + self.length;
         let wrong = |error| Error::at(0, ErrorKind::Write(error));
-        self.output
-            .seek(SeekFrom::Start(self.base))
-            .map_err(wrong)?;
+        self.output.seek(SeekFrom::Start(self.base)).map_err(wrong)?;
         self.output.write_all(&bytes).map_err(wrong)?;
         self.output.seek(SeekFrom::Start(end)).map_err(wrong)?;
         self.output.flush().map_err(wrong)?;

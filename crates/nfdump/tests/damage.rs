@@ -42,9 +42,7 @@ fn a_file_cut_anywhere_is_refused() {
     for (name, file) in good() {
         // Every length of the small ones, some of the others, and the last of all.
         let step = file.len() / 200 + 1;
-        let lengths = (0..file.len())
-            .step_by(step)
-            .chain(file.len() - 3..file.len());
+        let lengths = (0..file.len()).step_by(step).chain(file.len() - 3..file.len());
         for length in lengths {
             let case = format!("{name} cut at {length}");
             assert!(!survives(&case, &file[..length]), "{case}: accepted");
@@ -62,29 +60,19 @@ fn a_file_with_flipped_bytes_is_refused_or_carried_through() {
             let mut places = Vec::new();
             for _ in 0..=random.below(3) {
                 // Half of the hits go where the structure is: headers and the first records.
-                let bound = if round % 2 == 0 {
-                    damaged.len().min(500)
-                } else {
-                    damaged.len()
-                };
+                let bound = if round % 2 == 0 { damaged.len().min(500) } else { damaged.len() };
                 let at = random.below(bound);
                 damaged[at] = random.below(256) as u8;
                 places.push(at);
             }
-            if survives(
-                &format!("{name} with {places:?} changed, round {round}"),
-                &damaged,
-            ) {
+            if survives(&format!("{name} with {places:?} changed, round {round}"), &damaged) {
                 accepted += 1;
             } else {
                 refused += 1;
             }
         }
     }
-    assert!(
-        accepted + refused == 0 || (accepted > 500 && refused > 500),
-        "{accepted} {refused}"
-    );
+    assert!(accepted + refused == 0 || (accepted > 500 && refused > 500), "{accepted} {refused}");
 }
 
 #[test]

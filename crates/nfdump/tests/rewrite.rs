@@ -52,11 +52,9 @@ fn others(file: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn a_file_in_which_nothing_is_named_comes_out_identical() {
     let mut odd = files("nfdump", |name| {
-        [
-            "_65", "_nonul", "_short", "_long", "_dup", "_utf8", "_empty", "_unkel", "_noapp0",
-        ]
-        .iter()
-        .any(|odd| name.contains(odd))
+        ["_65", "_nonul", "_short", "_long", "_dup", "_utf8", "_empty", "_unkel", "_noapp0"]
+            .iter()
+            .any(|odd| name.contains(odd))
     });
     odd.extend(good());
     for (name, file) in odd {
@@ -72,11 +70,7 @@ fn a_file_in_which_nothing_is_named_comes_out_identical() {
 
 /// Asserts that `output` is `file` with names as [`name_of`] says, to us and to nfdump.
 fn half_is_named(name: &str, file: &[u8], output: &[u8]) {
-    let room = if name.contains("ext42") || name.starts_with("outnfcapd") {
-        23
-    } else {
-        65
-    };
+    let room = if name.contains("ext42") || name.starts_with("outnfcapd") { 23 } else { 65 };
     let expected: Vec<Seen> = flows(file)
         .into_iter()
         .map(|flow| match name_of(&flow) {
@@ -102,24 +96,13 @@ fn half_of_the_flows_named_is_what_nfdump_shows() {
     for (name, file) in good() {
         let (output, summary) = rewritten(&file, name_half).unwrap();
         half_is_named(&name, &file, &output);
-        let expected = flows(&file)
-            .iter()
-            .filter(|flow| name_of(flow).is_some())
-            .count();
-        assert_eq!(
-            (summary.named, summary.no_room),
-            (expected as u64, 0),
-            "{name}"
-        );
+        let expected = flows(&file).iter().filter(|flow| name_of(flow).is_some()).count();
+        assert_eq!((summary.named, summary.no_room), (expected as u64, 0), "{name}");
         named += summary.named;
         // Layout 2 grows by an element per newly named flow; and naming again changes nothing.
         let (again, second) = rewritten(&output, name_half).unwrap();
         assert!(again == output, "{name}");
-        assert_eq!(
-            (second.named, second.replaced),
-            (summary.named, summary.named),
-            "{name}"
-        );
+        assert_eq!((second.named, second.replaced), (summary.named, summary.named), "{name}");
     }
     assert!(named == 0 || named > 1000, "only {named} flows were named");
 }
@@ -127,18 +110,14 @@ fn half_of_the_flows_named_is_what_nfdump_shows() {
 #[test]
 fn odd_names_are_replaced_by_one() {
     for (name, file) in files("nfdump", |name| {
-        [
-            "_65", "_nonul", "_short", "_long", "_dup", "_utf8", "_empty", "_unkel", "_noapp0",
-        ]
-        .iter()
-        .any(|odd| name.contains(odd))
+        ["_65", "_nonul", "_short", "_long", "_dup", "_utf8", "_empty", "_unkel", "_noapp0"]
+            .iter()
+            .any(|odd| name.contains(odd))
     }) {
         let (output, summary) = rewritten(&file, |_, name| name.set("käse")).unwrap();
         assert_eq!(summary.named, 160, "{name}");
-        let expected: Vec<Seen> = flows(&file)
-            .iter()
-            .map(|flow| flow.named(Some("käse")))
-            .collect();
+        let expected: Vec<Seen> =
+            flows(&file).iter().map(|flow| flow.named(Some("käse"))).collect();
         assert_eq!(flows(&output), expected, "{name}");
         let mut reader = Reader::new(&output[..]).unwrap();
         while let Some(block) = reader.next_block().unwrap() {
@@ -146,10 +125,7 @@ fn odd_names_are_replaced_by_one() {
                 let bytes = record.unwrap().bytes;
                 let mut element = b"\x18\x00\x48\x00k\xc3\xa4se".to_vec();
                 element.resize(72, 0);
-                let found = bytes
-                    .windows(72)
-                    .filter(|window| *window == element)
-                    .count();
+                let found = bytes.windows(72).filter(|window| *window == element).count();
                 assert_eq!(found, 1, "{name}");
             }
         }
@@ -165,11 +141,9 @@ fn odd_names_are_replaced_by_one() {
 fn what_cannot_be_carried_through_is_refused() {
     let mut refused = 0;
     for (name, file) in files("nfdump", |name| {
-        [
-            "_badsize", "_nobump", "_mix", "_nb0", "_nb2", "_nrec", "_offbad", "_trail", "_trunc",
-        ]
-        .iter()
-        .any(|bad| name.contains(bad))
+        ["_badsize", "_nobump", "_mix", "_nb0", "_nb2", "_nrec", "_offbad", "_trail", "_trunc"]
+            .iter()
+            .any(|bad| name.contains(bad))
             || name.starts_with("l3-")
             || name.contains("inprogress")
     }) {
@@ -235,11 +209,7 @@ fn file_of(
         let disk = compress(plain);
         file.extend_from_slice(&records.to_le_bytes());
         file.extend_from_slice(&(disk.len() as u32).to_le_bytes());
-        file.extend_from_slice(if layout_1 {
-            &[2, 0, 0, 0]
-        } else {
-            &[3, 0, 0, 0]
-        });
+        file.extend_from_slice(if layout_1 { &[2, 0, 0, 0] } else { &[3, 0, 0, 0] });
         file.extend_from_slice(&disk);
     }
     let count = blocks.len() as u32;
@@ -268,17 +238,11 @@ fn layout_1_is_rewritten_in_every_compression() {
         for (compression, flag, file) in [
             (Compression::None, 0, plain.clone()),
             (Compression::Bz2, 8, file_of(&header, &blocks, 8, bz2)),
-            (
-                Compression::Lz4,
-                16,
-                file_of(&header, &blocks, 16, lz4_flex::block::compress),
-            ),
+            (Compression::Lz4, 16, file_of(&header, &blocks, 16, lz4_flex::block::compress)),
             (
                 Compression::Lzo,
                 1,
-                file_of(&header, &blocks, 1, |plain| {
-                    lzokay::compress::compress(plain).unwrap()
-                }),
+                file_of(&header, &blocks, 1, |plain| lzokay::compress::compress(plain).unwrap()),
             ),
         ] {
             let name = format!("{name} as {compression}");
@@ -315,10 +279,7 @@ fn a_block_that_outgrows_1_mib_is_split() {
                 }
             })
             .unwrap();
-            assert_eq!(
-                (summary.blocks, summary.blocks_written, summary.named),
-                (1, 2, 1)
-            );
+            assert_eq!((summary.blocks, summary.blocks_written, summary.named), (1, 2, 1));
             assert_eq!(flows(&output).len(), total);
             assert_eq!(flows(&output)[total - 1].name, Some(b"last".to_vec()));
 
@@ -357,10 +318,7 @@ fn a_record_with_no_room_for_a_name_stays_as_it_is() {
             grown[0] = (1, record);
             let file = file_of(&header, &grown, 0, <[u8]>::to_vec);
             let (output, summary) = rewritten(&file, |_, name| name.set("x")).unwrap();
-            assert_eq!(
-                (summary.named, summary.no_room),
-                (u64::from(room), u64::from(!room))
-            );
+            assert_eq!((summary.named, summary.no_room), (u64::from(room), u64::from(!room)));
             assert_eq!(output == file, !room);
             assert_eq!(flows(&output)[0].name.is_some(), room);
         }
@@ -427,10 +385,7 @@ fn the_second_maps_of_layout_1_give_way_to_the_files_own() {
         }
     })
     .unwrap();
-    assert_eq!(
-        (summary.flows, summary.named, summary.replaced, summary.kept),
-        (10, 6, 1, 1)
-    );
+    assert_eq!((summary.flows, summary.named, summary.replaced, summary.kept), (10, 6, 1, 1));
     let expected: Vec<Seen> = flows(&file)
         .into_iter()
         .map(|flow| match flow.destination_port {
@@ -472,28 +427,15 @@ fn a_long_name_is_cut_where_its_field_ends() {
     let long = "ä".repeat(60);
     for (name, file) in good() {
         let (output, _) = rewritten(&file, |_, name| name.set(&long)).unwrap();
-        let room = if name.contains("ext42") || name.starts_with("outnfcapd") {
-            11
-        } else {
-            32
-        };
+        let room = if name.contains("ext42") || name.starts_with("outnfcapd") { 11 } else { 32 };
         for flow in flows(&output) {
-            assert_eq!(
-                flow.name.as_deref(),
-                Some("ä".repeat(room).as_bytes()),
-                "{name}"
-            );
+            assert_eq!(flow.name.as_deref(), Some("ä".repeat(room).as_bytes()), "{name}");
         }
         if nfdump_is_installed() && nfdump_reads(&name) {
             let lines = nfdump_lines(&output);
-            let theirs = lines
-                .iter()
-                .filter(|line| !line.contains("|0.0.0.0|0.0.0.0|"));
+            let theirs = lines.iter().filter(|line| !line.contains("|0.0.0.0|0.0.0.0|"));
             for line in theirs {
-                assert!(
-                    line.ends_with(&format!("|{}", "ä".repeat(room))),
-                    "{name}: {line}"
-                );
+                assert!(line.ends_with(&format!("|{}", "ä".repeat(room))), "{name}: {line}");
             }
         }
     }
@@ -503,10 +445,7 @@ fn a_long_name_is_cut_where_its_field_ends() {
 fn what_is_rewritten_keeps_its_header() {
     for (name, file) in good() {
         let (output, _) = rewritten(&file, name_half).unwrap();
-        let (ours, theirs) = (
-            Reader::new(&output[..]).unwrap(),
-            Reader::new(&file[..]).unwrap(),
-        );
+        let (ours, theirs) = (Reader::new(&output[..]).unwrap(), Reader::new(&file[..]).unwrap());
         let (ours, theirs) = (ours.header(), theirs.header());
         assert_eq!(ours.layout(), theirs.layout(), "{name}");
         assert_eq!(ours.created(), theirs.created(), "{name}");

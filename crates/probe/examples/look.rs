@@ -99,9 +99,7 @@ impl Printer {
     fn namespace(&self, id: NamespaceId) -> String {
         match self.namespaces.get(&id) {
             Some(Namespace { initial: true, .. }) => "the host".to_owned(),
-            Some(Namespace {
-                name: Some(name), ..
-            }) => name.clone(),
+            Some(Namespace { name: Some(name), .. }) => name.clone(),
             _ => format!("namespace {}", id.0),
         }
     }

@@ -37,9 +37,11 @@ fn real() -> Result<Timestamp, ProbeError> {
     let time = clock_gettime(ClockId::CLOCK_REALTIME)
         .map_err(ProbeError::call("clock_gettime of the real time"))?;
     let nanoseconds = i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec());
-    Ok(Timestamp(i64::try_from(nanoseconds).unwrap_or(
-        if nanoseconds < 0 { i64::MIN } else { i64::MAX },
-    )))
+    Ok(Timestamp(i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 {
+        i64::MIN
+    } else {
+        i64::MAX
+    })))
 }
 
 /// Both clocks at one moment: the real time is read between two readings of the boot time and
@@ -50,10 +52,7 @@ pub(crate) fn sample() -> Result<ClockSample, ProbeError> {
         let before = now()?;
         let real = real()?;
         let width = now()?.0.saturating_sub(before.0);
-        let sample = ClockSample {
-            boot: before.plus(width / 2),
-            real,
-        };
+        let sample = ClockSample { boot: before.plus(width / 2), real };
         if narrowest.is_none_or(|(narrow, _)| width < narrow) {
             narrowest = Some((width, sample));
         }
@@ -61,9 +60,7 @@ pub(crate) fn sample() -> Result<ClockSample, ProbeError> {
             break;
         }
     }
-    narrowest
-        .map(|(_, sample)| sample)
-        .ok_or(ProbeError::Absent("a clock"))
+    narrowest.map(|(_, sample)| sample).ok_or(ProbeError::Absent("a clock"))
 }
 
 #[cfg(test)]
@@ -73,9 +70,6 @@ mod tests {
     #[test]
     fn two_samples_agree_on_the_offset() {
         let offsets = [sample().unwrap().offset(), sample().unwrap().offset()];
-        assert!(
-            (offsets[0] - offsets[1]).unsigned_abs() < 1_000_000,
-            "{offsets:?}"
-        );
+        assert!((offsets[0] - offsets[1]).unsigned_abs() < 1_000_000, "{offsets:?}");
     }
 }

@@ -82,17 +82,11 @@ impl ProbeError {
 
     /// For `map_err`: a failed system call.
     pub(crate) fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Call {
-            call,
-            source: source.into(),
-        }
+        move |source| Self::Call { call, source: source.into() }
     }
 
     /// For `map_err`: a file that could not be read.
     pub(crate) fn file<E: Into<io::Error>>(path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
-        move |source| Self::File {
-            path: path.into(),
-            source: source.into(),
-        }
+        move |source| Self::File { path: path.into(), source: source.into() }
     }
 }

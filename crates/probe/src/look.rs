@@ -72,8 +72,7 @@ impl Looks {
         let count = self.descriptors.hidden();
         if count > 0 {
             let missing = self.capabilities.missing_for_descriptors();
-            self.shortfalls
-                .push(Shortfall::HiddenProcesses { count, missing });
+            self.shortfalls.push(Shortfall::HiddenProcesses { count, missing });
         }
         if forbidden || !self.capabilities.has(Capabilities::SYS_ADMIN) {
             self.shortfalls.push(Shortfall::OtherNamespaces);
@@ -113,10 +112,7 @@ impl Looks {
                         };
                         table.namespaces.insert(visit.id, namespace);
                         table.addresses.extend(visit.addresses);
-                        sections.push(Section {
-                            namespace: visit.id,
-                            end: self.entries.len(),
-                        });
+                        sections.push(Section { namespace: visit.id, end: self.entries.len() });
                     }
                     Err(Refusal::Gone) => {
                         visited.remove(&inode);
@@ -124,10 +120,9 @@ impl Looks {
                     }
                     Err(Refusal::Forbidden) => forbidden = true,
                     Err(Refusal::Failed(error)) if inode == home.inode => return Err(error),
-                    Err(Refusal::Failed(error)) => failed.push(Shortfall::Namespace {
-                        inode,
-                        because: error.to_string(),
-                    }),
+                    Err(Refusal::Failed(error)) => {
+                        failed.push(Shortfall::Namespace { inode, because: error.to_string() })
+                    }
                     Err(Refusal::Stranded(error)) => {
                         self.stranded = true;
                         return Err(error);
@@ -165,10 +160,7 @@ impl Looks {
                 if let Some(socket) = entry.socket(section.namespace) {
                     let owners = self.descriptors.holders(entry.inode);
                     let owners = owners.filter(|_| entry.inode != 0).cloned();
-                    let held = Held {
-                        socket,
-                        owners: owners.unwrap_or_default(),
-                    };
+                    let held = Held { socket, owners: owners.unwrap_or_default() };
                     sockets.push((entry.id, held));
                 }
             }
@@ -176,11 +168,8 @@ impl Looks {
         }
         // Collected from a list, the tree is built whole instead of grown.
         table.sockets = sockets.into_iter().collect::<BTreeMap<_, _>>();
-        let owners: BTreeSet<ProcessKey> = table
-            .sockets
-            .values()
-            .flat_map(|held| held.owners.iter().copied())
-            .collect();
+        let owners: BTreeSet<ProcessKey> =
+            table.sockets.values().flat_map(|held| held.owners.iter().copied()).collect();
         for &owner in &owners {
             if let Some((birth, user)) = self.descriptors.birth(owner) {
                 let process = self.facts.of(birth, user, table.time).clone();
@@ -202,10 +191,7 @@ impl Taker for Looks {
                 source: std::io::Error::other("an earlier look did not find the way back"),
             });
         }
-        let mut table = Table {
-            time: clock::now()?,
-            ..Table::default()
-        };
+        let mut table = Table { time: clock::now()?, ..Table::default() };
         self.descriptors.list(table.time)?;
         let sections = self.visit_all(&mut table)?;
         self.find_holders(&table)?;
@@ -262,10 +248,7 @@ mod tests {
             Capabilities(0).missing_for_descriptors(),
             ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]
         );
-        assert_eq!(
-            Capabilities(1 << 19).missing_for_descriptors(),
-            ["CAP_DAC_READ_SEARCH"]
-        );
+        assert_eq!(Capabilities(1 << 19).missing_for_descriptors(), ["CAP_DAC_READ_SEARCH"]);
         assert!(Capabilities(0x8_0004).missing_for_descriptors().is_empty());
         assert!(!Capabilities(0).has(Capabilities::SYS_ADMIN));
     }

@@ -52,10 +52,8 @@ const DOORS: usize = 3;
 impl Places {
     /// Those that have a file. `home` is always among them, and is entered by staying.
     pub(crate) fn with_files(home: &Home) -> Self {
-        let mut places = Self {
-            by_inode: BTreeMap::from([(home.inode, Place::default())]),
-            nsfs: home.nsfs,
-        };
+        let mut places =
+            Self { by_inode: BTreeMap::from([(home.inode, Place::default())]), nsfs: home.nsfs };
         places.add_files(NAMED, |name| Some(name.to_string_lossy().into_owned()));
         places.add_files(DOCKER, |_| None);
         places
@@ -122,11 +120,7 @@ impl Home {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let descriptor = open(OWN, flags, Mode::empty()).map_err(ProbeError::file(OWN))?;
         let file = fstat(descriptor.as_fd()).map_err(ProbeError::file(OWN))?;
-        Ok(Self {
-            descriptor,
-            inode: file.st_ino,
-            nsfs: file.st_dev,
-        })
+        Ok(Self { descriptor, inode: file.st_ino, nsfs: file.st_dev })
     }
 
     /// Looks into a namespace: its sockets are added to `entries`. The thread is back home when
@@ -185,11 +179,8 @@ struct Inside<'home> {
 impl Inside<'_> {
     fn leave(mut self) -> Result<(), Refusal> {
         self.home.take().map_or(Ok(()), |home| {
-            setns(&home.descriptor, CloneFlags::CLONE_NEWNET).map_err(|error| {
-                Refusal::Stranded(ProbeError::Stranded {
-                    source: error.into(),
-                })
-            })
+            setns(&home.descriptor, CloneFlags::CLONE_NEWNET)
+                .map_err(|error| Refusal::Stranded(ProbeError::Stranded { source: error.into() }))
         })
     }
 }
@@ -216,9 +207,7 @@ fn look_around(inode: u64, dumps: &mut Dumps, entries: &mut Vec<Entry>) -> Resul
                 NamespaceId(inode)
             }
             Err(error) => {
-                return Err(ProbeError::call::<io::Error>(
-                    "ask for the namespace cookie",
-                )(error));
+                return Err(ProbeError::call::<io::Error>("ask for the namespace cookie")(error));
             }
         };
         let addresses = addresses(id)?;
@@ -245,11 +234,8 @@ mod tests {
         let Ok(visit) = home.visit(home.inode, place, &mut Dumps::new(), &mut entries) else {
             panic!("refused at home");
         };
-        let loopback = Address {
-            namespace: visit.id,
-            address: Ipv4Addr::LOCALHOST.into(),
-            prefix: 8,
-        };
+        let loopback =
+            Address { namespace: visit.id, address: Ipv4Addr::LOCALHOST.into(), prefix: 8 };
         assert!(visit.addresses.contains(&loopback), "{:?}", visit.addresses);
     }
 

@@ -38,13 +38,7 @@ pub(crate) struct Polled<T> {
 impl<T: Taker> Polled<T> {
     /// Looks with `taker` every `period`.
     pub(crate) fn new(taker: T, period: Duration) -> Self {
-        Self {
-            taker,
-            period,
-            table: None,
-            clock: None,
-            last: None,
-        }
+        Self { taker, period, table: None, clock: None, last: None }
     }
 }
 
@@ -54,9 +48,7 @@ impl<T: Taker> Source for Polled<T> {
     }
 
     fn coverage(&self) -> Coverage {
-        Coverage::Polled {
-            period: u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX),
-        }
+        Coverage::Polled { period: u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX) }
     }
 
     fn shortfalls(&self) -> &[Shortfall] {
@@ -78,20 +70,13 @@ impl<T: Taker> Source for Polled<T> {
         let time = now.time;
         let first = self.table.is_none();
         let before = self.table.take().unwrap_or_default();
-        changes.extend(
-            diff(&before, &mut now)
-                .into_iter()
-                .map(|change| (time, change)),
-        );
+        changes.extend(diff(&before, &mut now).into_iter().map(|change| (time, change)));
         if first {
             changes.push((time, Change::Listed));
         }
         self.table = Some(now);
         self.last = Some((begun, begun.elapsed()));
-        Ok(Batch {
-            changes,
-            watched_until: time,
-        })
+        Ok(Batch { changes, watched_until: time })
     }
 
     /// The rest of the period; but never less than the last look took, so that on a host with a
@@ -155,11 +140,8 @@ mod tests {
 
     /// All but clock samples.
     fn told(batch: Batch) -> Vec<Change> {
-        let mut changes: Vec<Change> = batch
-            .changes
-            .into_iter()
-            .map(|(_, change)| change)
-            .collect();
+        let mut changes: Vec<Change> =
+            batch.changes.into_iter().map(|(_, change)| change).collect();
         changes.retain(|change| !matches!(change, Change::Clock(_)));
         changes
     }
@@ -195,10 +177,7 @@ mod tests {
 
     #[test]
     fn a_clock_is_told_when_it_moves_and_every_minute() {
-        let sample = |boot, real| ClockSample {
-            boot: BootTime(boot),
-            real: Timestamp(real),
-        };
+        let sample = |boot, real| ClockSample { boot: BootTime(boot), real: Timestamp(real) };
         let told = Some(sample(0, 1_000));
         assert!(worth_telling(None, sample(0, 1_000)));
         assert!(!worth_telling(told, sample(500, 1_500)));

@@ -36,12 +36,7 @@ impl Portable {
         if !cfg!(target_os = "linux") {
             shortfalls.push(Shortfall::ProcessDetails);
         }
-        Ok(Self {
-            numbers: BTreeMap::new(),
-            next: 1,
-            people: People::default(),
-            shortfalls,
-        })
+        Ok(Self { numbers: BTreeMap::new(), next: 1, people: People::default(), shortfalls })
     }
 
     /// Keeps the numbers of sockets that stayed, gives new ones to those that came.
@@ -68,10 +63,7 @@ impl Taker for Portable {
 
     fn take(&mut self) -> Result<Table, ProbeError> {
         let namespace = own_namespace()?;
-        let mut table = Table {
-            time: clock::now()?,
-            ..Table::default()
-        };
+        let mut table = Table { time: clock::now()?, ..Table::default() };
         table.addresses.extend(address::addresses(namespace.id)?);
         let listed = list()?;
         let tuples = tuples(&listed, namespace.id);
@@ -79,10 +71,8 @@ impl Taker for Portable {
         let mut sockets: BTreeMap<Socket, Held> = BTreeMap::new();
         for (socket, pids) in tuples {
             // Several sockets may share a tuple (SO_REUSEPORT); as one, they have all owners.
-            let held = sockets.entry(socket).or_insert_with(|| Held {
-                socket,
-                owners: BTreeSet::new(),
-            });
+            let held =
+                sockets.entry(socket).or_insert_with(|| Held { socket, owners: BTreeSet::new() });
             for &pid in pids {
                 let known = keys.entry(pid).or_insert_with(|| {
                     let process = self.people.facts(pid, &table)?;
@@ -178,12 +168,7 @@ fn own_namespace() -> Result<Namespace, ProbeError> {
 /// Systems without network namespaces have one network, number 0.
 #[cfg(not(target_os = "linux"))]
 fn own_namespace() -> Result<Namespace, ProbeError> {
-    Ok(Namespace {
-        id: NamespaceId(0),
-        inode: 0,
-        name: None,
-        initial: true,
-    })
+    Ok(Namespace { id: NamespaceId(0), inode: 0, name: None, initial: true })
 }
 
 /// The processes behind the pids that netstat2 tells.
@@ -247,19 +232,11 @@ mod tests {
     const HERE: NamespaceId = NamespaceId(1);
 
     fn info(socket: ProtocolSocketInfo) -> SocketInfo {
-        SocketInfo {
-            protocol_socket_info: socket,
-            associated_pids: vec![7],
-            inode: 0,
-            uid: 0,
-        }
+        SocketInfo { protocol_socket_info: socket, associated_pids: vec![7], inode: 0, uid: 0 }
     }
 
     fn udp(address: impl Into<IpAddr>) -> SocketInfo {
-        info(ProtocolSocketInfo::Udp(UdpSocketInfo {
-            local_addr: address.into(),
-            local_port: 53,
-        }))
+        info(ProtocolSocketInfo::Udp(UdpSocketInfo { local_addr: address.into(), local_port: 53 }))
     }
 
     fn tcp(state: TcpState) -> SocketInfo {
@@ -276,14 +253,8 @@ mod tests {
     fn a_v6_wildcard_takes_v4_unless_another_has_it() {
         let both = |listed: &[SocketInfo]| tuples(listed, HERE)[0].0.is_dual_stack();
         assert!(both(&[udp(Ipv6Addr::UNSPECIFIED)]));
-        assert!(both(&[
-            udp(Ipv6Addr::UNSPECIFIED),
-            udp(Ipv4Addr::LOCALHOST)
-        ]));
-        assert!(!both(&[
-            udp(Ipv6Addr::UNSPECIFIED),
-            udp(Ipv4Addr::UNSPECIFIED)
-        ]));
+        assert!(both(&[udp(Ipv6Addr::UNSPECIFIED), udp(Ipv4Addr::LOCALHOST)]));
+        assert!(!both(&[udp(Ipv6Addr::UNSPECIFIED), udp(Ipv4Addr::UNSPECIFIED)]));
     }
 
     #[test]

@@ -84,9 +84,7 @@ fn container_id<'a>(parent: &str, part: &'a str) -> Option<&'a str> {
 /// The innermost systemd unit that can hold processes: a service or a scope.
 fn unit(path: &str) -> Option<String> {
     let part = path.rsplit('/').find(|part| {
-        let stem = part
-            .strip_suffix(".service")
-            .or_else(|| part.strip_suffix(".scope"));
+        let stem = part.strip_suffix(".service").or_else(|| part.strip_suffix(".scope"));
         stem.is_some_and(|stem| !stem.is_empty()) && part.len() <= UNIT_NAME
     })?;
     // systemd puts an underscore before names that cgroup files have (`cg_escape`).
@@ -245,10 +243,7 @@ mod linux {
             let process = Process {
                 key,
                 comm: String::from_utf8_lossy(comm).into_owned(),
-                executable: glance
-                    .executable
-                    .as_ref()
-                    .map(|link| executable(key.pid, link)),
+                executable: glance.executable.as_ref().map(|link| executable(key.pid, link)),
                 uid,
                 user: uid.and_then(|uid| self.user(uid, now)),
                 container: surroundings.container,
@@ -258,11 +253,7 @@ mod linux {
             if super::birth(key.pid).is_none_or(|birth| birth.key != key) {
                 return;
             }
-            let known = Known {
-                process,
-                glance: Some(glance),
-                checked: now,
-            };
+            let known = Known { process, glance: Some(glance), checked: now };
             self.known.insert(key, known);
         }
 
@@ -310,11 +301,7 @@ mod linux {
                 })
         };
         let called_so = stat(format!("/proc/{pid}/exe").as_str()).is_ok_and(same);
-        if called_so {
-            text.into_owned()
-        } else {
-            plain.to_owned()
-        }
+        if called_so { text.into_owned() } else { plain.to_owned() }
     }
 
     #[cfg(test)]
@@ -425,14 +412,8 @@ mod tests {
         ] {
             assert_eq!(container_of(path).as_deref(), Some(ID), "{path}");
         }
-        assert_eq!(
-            container_of("/lxc/web/system.slice").as_deref(),
-            Some("web")
-        );
-        assert_eq!(
-            container_of("/lxc.payload.web/init.scope").as_deref(),
-            Some("web")
-        );
+        assert_eq!(container_of("/lxc/web/system.slice").as_deref(), Some("web"));
+        assert_eq!(container_of("/lxc.payload.web/init.scope").as_deref(), Some("web"));
         assert_eq!(container_of("/lxc.payload/web").as_deref(), Some("web"));
     }
 
@@ -455,19 +436,13 @@ mod tests {
     #[test]
     fn the_innermost_container_is_named() {
         let inner = ID.replace('0', "f");
-        assert_eq!(
-            container_of(&format!("/docker/ID/kubepods/pod1/{inner}")),
-            Some(inner)
-        );
+        assert_eq!(container_of(&format!("/docker/ID/kubepods/pod1/{inner}")), Some(inner));
     }
 
     #[test]
     fn the_unit_is_a_service_or_a_scope() {
         let unit = |path: &str| Surroundings::read(&format!("0::{path}")).unit;
-        assert_eq!(
-            unit("/system.slice/ssh.service").as_deref(),
-            Some("ssh.service")
-        );
+        assert_eq!(unit("/system.slice/ssh.service").as_deref(), Some("ssh.service"));
         assert_eq!(
             unit("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service").as_deref(),
             Some("web.service")
@@ -476,10 +451,7 @@ mod tests {
             unit("/user.slice/user-0.slice/session-3.scope").as_deref(),
             Some("session-3.scope")
         );
-        assert_eq!(
-            unit("/system.slice/_cgroup.service").as_deref(),
-            Some("cgroup.service")
-        );
+        assert_eq!(unit("/system.slice/_cgroup.service").as_deref(), Some("cgroup.service"));
         assert_eq!(unit("/system.slice"), None);
         assert_eq!(unit("/.service"), None);
     }
@@ -495,13 +467,7 @@ mod tests {
         assert_eq!(found.container.as_deref(), Some(ID));
         assert_eq!(found.unit.as_deref(), Some("containerd.service"));
         // A controller's hierarchy names no unit.
-        assert_eq!(
-            Surroundings::read("3:cpu:/system.slice/x.service").unit,
-            None
-        );
-        assert_eq!(
-            Surroundings::read("nonsense\n\n1:2"),
-            Surroundings::default()
-        );
+        assert_eq!(Surroundings::read("3:cpu:/system.slice/x.service").unit, None);
+        assert_eq!(Surroundings::read("nonsense\n\n1:2"), Surroundings::default());
     }
 }

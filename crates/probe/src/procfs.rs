@@ -158,10 +158,8 @@ impl Descriptors {
         {
             self.forget(pid);
         }
-        let (sockets, readable) = self
-            .watched
-            .remove(&pid)
-            .map_or((Vec::new(), true), |was| (was.sockets, was.readable));
+        let (sockets, readable) =
+            self.watched.remove(&pid).map_or((Vec::new(), true), |was| (was.sockets, was.readable));
         let watched = Watched {
             birth,
             sign,
@@ -176,12 +174,8 @@ impl Descriptors {
 
     /// Reads the descriptors of all processes that may have changed.
     pub(crate) fn read_changed(&mut self) {
-        let stale: Vec<u32> = self
-            .watched
-            .iter()
-            .filter(|(_, watched)| watched.stale)
-            .map(|(&pid, _)| pid)
-            .collect();
+        let stale: Vec<u32> =
+            self.watched.iter().filter(|(_, watched)| watched.stale).map(|(&pid, _)| pid).collect();
         for pid in stale {
             self.read(pid);
         }
@@ -237,10 +231,7 @@ impl Descriptors {
         let sockets = sockets.unwrap_or_default();
         let key = watched.birth.key;
         let before = std::mem::replace(&mut watched.sockets, sockets);
-        for inode in before
-            .iter()
-            .filter(|inode| watched.sockets.binary_search(inode).is_err())
-        {
+        for inode in before.iter().filter(|inode| watched.sockets.binary_search(inode).is_err()) {
             release(&mut self.holders, *inode, key);
         }
         for &inode in &watched.sockets {
@@ -273,9 +264,7 @@ impl Descriptors {
 
     /// The network namespace of each process that tells it.
     pub(crate) fn networks(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.watched
-            .iter()
-            .filter_map(|(&pid, watched)| Some((pid, watched.network?)))
+        self.watched.iter().filter_map(|(&pid, watched)| Some((pid, watched.network?)))
     }
 
     /// The network namespace of one process.
@@ -285,10 +274,7 @@ impl Descriptors {
 
     /// How many processes could not be read.
     pub(crate) fn hidden(&self) -> usize {
-        self.watched
-            .values()
-            .filter(|watched| !watched.readable)
-            .count()
+        self.watched.values().filter(|watched| !watched.readable).count()
     }
 }
 
@@ -346,24 +332,15 @@ mod tests {
     #[test]
     fn only_a_socket_link_names_a_socket() {
         assert_eq!(socket("socket:[4026]"), Some(4026));
-        for other in [
-            "pipe:[4026]",
-            "socket:[4026",
-            "socket:[-1]",
-            "/tmp/socket:[1]",
-            "socket:[]",
-        ] {
+        for other in ["pipe:[4026]", "socket:[4026", "socket:[-1]", "/tmp/socket:[1]", "socket:[]"]
+        {
             assert_eq!(socket(other), None, "{other}");
         }
         assert_eq!(bracketed("net:[4026531840]", "net:["), Some(4_026_531_840));
     }
 
     fn inode(socket: impl AsFd) -> u32 {
-        nix::sys::stat::fstat(socket)
-            .unwrap()
-            .st_ino
-            .try_into()
-            .unwrap()
+        nix::sys::stat::fstat(socket).unwrap().st_ino.try_into().unwrap()
     }
 
     fn holds(descriptors: &Descriptors, inode: u32) -> bool {
@@ -382,9 +359,8 @@ mod tests {
         look(0);
         // So many that the tests beside this one, which open and close their own, cannot keep
         // the number the same.
-        let listeners: Vec<_> = (0..200)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
+        let listeners: Vec<_> =
+            (0..200).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let inodes: Vec<u32> = listeners.iter().map(inode).collect();
         look(1);
         let held = |descriptors: &Descriptors| {
@@ -408,9 +384,7 @@ mod tests {
         drop(first);
         let second = UdpSocket::bind("127.0.0.1:0").unwrap();
         let wanted = inode(&second);
-        descriptors
-            .seek(HashSet::from([wanted, u32::MAX]), BootTime(1))
-            .unwrap();
+        descriptors.seek(HashSet::from([wanted, u32::MAX]), BootTime(1)).unwrap();
         assert!(holds(&descriptors, wanted));
         assert_eq!(descriptors.in_vain, HashSet::from([u32::MAX]));
         // And forgotten with its socket.

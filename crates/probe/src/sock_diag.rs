@@ -65,37 +65,17 @@ const INET6: u8 = 10; // AF_INET6
 /// TCP in one dump. Each dump of TCP walks the whole hash table of all namespaces, empty slots
 /// too (262,144 of them on the machine of this measurement: 210 us), and this one walks it once for both families:
 /// measured 270 us instead of 470 us per namespace and look.
-const TCP: Kind = Kind {
-    family: None,
-    protocol: Protocol::TCP,
-    name: "TCP",
-};
+const TCP: Kind = Kind { family: None, protocol: Protocol::TCP, name: "TCP" };
 
 /// TCP in two dumps, for a kernel that has dropped the old question.
 const TCP_BY_FAMILY: [Kind; 2] = [
-    Kind {
-        family: Some(INET),
-        protocol: Protocol::TCP,
-        name: "TCP over IPv4",
-    },
-    Kind {
-        family: Some(INET6),
-        protocol: Protocol::TCP,
-        name: "TCP over IPv6",
-    },
+    Kind { family: Some(INET), protocol: Protocol::TCP, name: "TCP over IPv4" },
+    Kind { family: Some(INET6), protocol: Protocol::TCP, name: "TCP over IPv6" },
 ];
 
 const UDP: [Kind; 2] = [
-    Kind {
-        family: Some(INET),
-        protocol: Protocol::UDP,
-        name: "UDP over IPv4",
-    },
-    Kind {
-        family: Some(INET6),
-        protocol: Protocol::UDP,
-        name: "UDP over IPv6",
-    },
+    Kind { family: Some(INET), protocol: Protocol::UDP, name: "UDP over IPv4" },
+    Kind { family: Some(INET6), protocol: Protocol::UDP, name: "UDP over IPv6" },
 ];
 
 /// A socket as the kernel lists it.
@@ -115,12 +95,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// As a socket of the namespace it was listed in; `None` for one that can carry no traffic.
     pub(crate) fn socket(&self, namespace: NamespaceId) -> Option<Socket> {
-        let Self {
-            protocol,
-            local,
-            remote,
-            ..
-        } = *self;
+        let Self { protocol, local, remote, .. } = *self;
         if self.protocol == Protocol::TCP && self.state == LISTEN {
             Some(Socket::listening(namespace, local, self.dual_stack))
         } else if remote.port() != 0 {
@@ -158,12 +133,8 @@ fn read(
     while !rest.is_empty() {
         let length = u32_at(rest, 0).ok_or("a message header is cut off")?;
         let length = usize::try_from(length).map_err(|_| "a message is too long")?;
-        let message = rest
-            .get(..length)
-            .ok_or("a message is longer than its datagram")?;
-        let body = message
-            .get(HEADER..)
-            .ok_or("a message is shorter than its header")?;
+        let message = rest.get(..length).ok_or("a message is longer than its datagram")?;
+        let body = message.get(HEADER..).ok_or("a message is shorter than its header")?;
         rest = rest.get(aligned(length)..).unwrap_or(&[]);
 
         let kind = u16_at(message, 4).ok_or("a message has no type")?;
@@ -197,10 +168,8 @@ fn entry(body: &[u8], protocol: Protocol) -> Result<Option<Entry>, &'static str>
     let (message, attributes) = body.split_at_checked(MESSAGE).ok_or(SHORT)?;
     let family = message[0];
     let address = |at: usize| -> Result<Option<IpAddr>, &'static str> {
-        let bytes: [u8; 16] = message
-            .get(at..at + 16)
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or(SHORT)?;
+        let bytes: [u8; 16] =
+            message.get(at..at + 16).and_then(|bytes| bytes.try_into().ok()).ok_or(SHORT)?;
         Ok(match family {
             INET => Some(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
             INET6 => Some(Ipv6Addr::from(bytes).into()),
@@ -230,9 +199,8 @@ fn attribute(mut rest: &[u8], wanted: u16) -> Result<Option<&[u8]>, &'static str
     while rest.len() >= 4 {
         let length = usize::from(u16_at(rest, 0).unwrap_or(0));
         let kind = u16_at(rest, 2).unwrap_or(0);
-        let payload = rest
-            .get(4..length)
-            .ok_or("an attribute's length leads out of its message")?;
+        let payload =
+            rest.get(4..length).ok_or("an attribute's length leads out of its message")?;
         if kind == wanted {
             return Ok(Some(payload));
         }
@@ -295,10 +263,7 @@ pub(crate) struct Dumps {
 
 impl Dumps {
     pub(crate) fn new() -> Self {
-        Self {
-            buffer: vec![0; BUFFER],
-            sequence: 0,
-        }
+        Self { buffer: vec![0; BUFFER], sequence: 0 }
     }
 
     /// Adds all sockets of the namespace that `socket` was opened in to `entries`.
@@ -353,10 +318,7 @@ impl Dumps {
             }
             entries.truncate(kept);
         }
-        Err(ProbeError::Interrupted {
-            table: kind.name,
-            times: TRIES,
-        })
+        Err(ProbeError::Interrupted { table: kind.name, times: TRIES })
     }
 
     /// Asks for one kind once; `false` when the answer was disturbed.
@@ -369,12 +331,8 @@ impl Dumps {
         let table = kind.name;
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
-        send(
-            socket.as_raw_fd(),
-            &question(kind, sequence),
-            MsgFlags::empty(),
-        )
-        .map_err(ProbeError::call("send to sock_diag"))?;
+        send(socket.as_raw_fd(), &question(kind, sequence), MsgFlags::empty())
+            .map_err(ProbeError::call("send to sock_diag"))?;
         let mut whole = true;
         let mut end = None;
         while end.is_none() {
@@ -398,10 +356,9 @@ impl Dumps {
         }
         match end {
             None | Some(0) => Ok(whole),
-            Some(errno) => Err(ProbeError::Dump {
-                table,
-                source: io::Error::from_raw_os_error(errno),
-            }),
+            Some(errno) => {
+                Err(ProbeError::Dump { table, source: io::Error::from_raw_os_error(errno) })
+            }
         }
     }
 }
@@ -478,10 +435,7 @@ mod tests {
         let entry = only_entry(&LISTENER, Protocol::TCP);
         assert_eq!((entry.id, entry.inode), (SocketId(0x1_0000_0002), 10_277));
         let local = Endpoint::new(Ipv6Addr::UNSPECIFIED, 8080);
-        assert_eq!(
-            entry.socket(HERE),
-            Some(Socket::listening(HERE, local, true))
-        );
+        assert_eq!(entry.socket(HERE), Some(Socket::listening(HERE, local, true)));
         // With IPV6_V6ONLY, and where the kernel does not say.
         let mut only = LISTENER;
         only[MESSAGE + 12] = 1;
@@ -505,10 +459,7 @@ mod tests {
             Endpoint::new(Ipv4Addr::LOCALHOST, 8080),
             Endpoint::new(Ipv4Addr::LOCALHOST, 4000),
         );
-        assert_eq!(
-            only_entry(&body, Protocol::TCP).socket(HERE),
-            Some(expected)
-        );
+        assert_eq!(only_entry(&body, Protocol::TCP).socket(HERE), Some(expected));
     }
 
     #[test]
@@ -530,20 +481,14 @@ mod tests {
         let failed = message(libc::NLMSG_DONE as u16, 2, 7, &(-12_i32).to_ne_bytes());
         assert_eq!(replies(&failed, Protocol::TCP), Ok(vec![Reply::Done(12)]));
         let refused = message(libc::NLMSG_ERROR as u16, 0, 7, &(-2_i32).to_ne_bytes());
-        assert_eq!(
-            replies(&refused, Protocol::TCP),
-            Ok(vec![Reply::Refused(2)])
-        );
+        assert_eq!(replies(&refused, Protocol::TCP), Ok(vec![Reply::Refused(2)]));
     }
 
     #[test]
     fn a_disturbed_dump_says_so() {
         let flags = libc::NLM_F_DUMP_INTR as u16;
         let done = message(libc::NLMSG_DONE as u16, flags, 7, &0_i32.to_ne_bytes());
-        assert_eq!(
-            replies(&done, Protocol::TCP),
-            Ok(vec![Reply::Interrupted, Reply::Done(0)])
-        );
+        assert_eq!(replies(&done, Protocol::TCP), Ok(vec![Reply::Interrupted, Reply::Done(0)]));
     }
 
     #[test]
@@ -614,10 +559,8 @@ mod tests {
             .iter()
             .map(|at| std::net::TcpListener::bind(at).unwrap())
             .collect();
-        let ports: Vec<u16> = listeners
-            .iter_mut()
-            .map(|listener| listener.local_addr().unwrap().port())
-            .collect();
+        let ports: Vec<u16> =
+            listeners.iter_mut().map(|listener| listener.local_addr().unwrap().port()).collect();
         let socket = connect().unwrap();
         let mut dumps = Dumps::new();
         let mut listed = |kinds: &[Kind]| {

@@ -160,16 +160,11 @@ pub fn open(choice: Choice, period: Duration) -> Result<Box<dyn Source>, ProbeEr
         Choice::Auto | Choice::SockDiag => match sock_diag(period) {
             Ok(source) => return Ok(source),
             Err(error) if choice == Choice::SockDiag => return Err(error),
-            Err(error) => Shortfall::NoSockDiag {
-                because: error.to_string(),
-            },
+            Err(error) => Shortfall::NoSockDiag { because: error.to_string() },
         },
         Choice::Portable => Shortfall::Netstat,
     };
-    Ok(Box::new(Polled::new(
-        Portable::open(because, period)?,
-        period,
-    )))
+    Ok(Box::new(Polled::new(Portable::open(because, period)?, period)))
 }
 
 #[cfg(target_os = "linux")]

@@ -82,31 +82,19 @@ fn the_same_address_in_two_namespaces_is_two_places() {
     assert_ne!(ids[0], ids[1]);
     let listed = world.at(Endpoint::from(in_first.local_addr().unwrap()));
     for id in ids {
-        let mut here = listed
-            .iter()
-            .filter(|(_, socket, _)| socket.namespace() == id);
+        let mut here = listed.iter().filter(|(_, socket, _)| socket.namespace() == id);
         let (_, _, owners) = here.next().unwrap();
         assert_eq!(owners, &[std::process::id()]);
         assert_eq!(here.next(), None);
-        let loopback = Address {
-            namespace: id,
-            address: Ipv4Addr::LOCALHOST.into(),
-            prefix: 8,
-        };
+        let loopback = Address { namespace: id, address: Ipv4Addr::LOCALHOST.into(), prefix: 8 };
         assert!(world.addresses.contains(&loopback));
     }
     assert_eq!(world.namespaces.values().filter(|n| n.initial).count(), 1);
     drop(in_first);
     world.look();
     let left = world.at(Endpoint::from(in_second.local_addr().unwrap()));
-    assert!(
-        left.iter()
-            .all(|(_, socket, _)| socket.namespace() != ids[0])
-    );
-    assert!(
-        left.iter()
-            .any(|(_, socket, _)| socket.namespace() == ids[1])
-    );
+    assert!(left.iter().all(|(_, socket, _)| socket.namespace() != ids[0]));
+    assert!(left.iter().any(|(_, socket, _)| socket.namespace() == ids[1]));
 }
 
 #[test]
@@ -140,9 +128,7 @@ fn a_namespace_dies_though_it_is_watched() {
     };
     // A pair of devices across both: when the one namespace really dies, and not only loses its
     // name, the end in the other disappears.
-    let pair = [
-        "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", &other.0,
-    ];
+    let pair = ["link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", &other.0];
     if !dying.ip(&pair) {
         eprintln!("SKIPPED: no veth devices here");
         return;
@@ -165,12 +151,7 @@ fn a_namespace_dies_though_it_is_watched() {
     assert!(!alive, "something keeps the namespace alive");
     world.look();
     assert!(!world.namespaces.contains_key(&id));
-    assert!(
-        world
-            .addresses
-            .iter()
-            .all(|address| address.namespace != id)
-    );
+    assert!(world.addresses.iter().all(|address| address.namespace != id));
     assert!(named(&world, &other).is_some(), "the other one stays");
 }
 

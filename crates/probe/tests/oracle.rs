@@ -20,14 +20,10 @@ fn seen(world: &World, namespace: NamespaceId) -> BTreeMap<Tuple, BTreeSet<u32>>
     let mut seen: BTreeMap<Tuple, BTreeSet<u32>> = BTreeMap::new();
     for (socket, owners) in world.sockets.values() {
         if socket.namespace() == namespace {
-            let remote = socket
-                .remote()
-                .filter(|_| socket.protocol() == Protocol::TCP);
+            let remote = socket.remote().filter(|_| socket.protocol() == Protocol::TCP);
             let listening = socket.role() == Role::Listening;
             let tuple = (socket.protocol(), socket.local(), remote, listening);
-            seen.entry(tuple)
-                .or_default()
-                .extend(owners.iter().map(|key| key.pid));
+            seen.entry(tuple).or_default().extend(owners.iter().map(|key| key.pid));
         }
     }
     seen
@@ -48,9 +44,7 @@ fn sock_diag_and_netstat2_list_the_same() {
         })
         .collect();
     let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
-    connected
-        .connect(listeners[0].local_addr().unwrap())
-        .unwrap();
+    connected.connect(listeners[0].local_addr().unwrap()).unwrap();
 
     let mut last = None;
     for _ in 0..20 {
@@ -59,10 +53,7 @@ fn sock_diag_and_netstat2_list_the_same() {
         own.look();
         oracle.look();
         let namespace = *oracle.namespaces.keys().next().unwrap();
-        assert!(
-            own.namespaces.contains_key(&namespace),
-            "they agree where we are"
-        );
+        assert!(own.namespaces.contains_key(&namespace), "they agree where we are");
         let (ours, theirs) = (seen(&own, namespace), seen(&oracle, namespace));
         assert!(ours.len() >= 13, "{ours:?}");
         if ours == theirs {

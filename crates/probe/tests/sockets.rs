@@ -58,9 +58,7 @@ fn every_kind_of_socket_is_listed_with_its_owner() {
         .collect();
     let connected = UdpSocket::bind("[::]:0").unwrap();
     let peer = (Ipv4Addr::LOCALHOST, udp[0].local_addr().unwrap().port());
-    connected
-        .connect((peer.0.to_ipv6_mapped(), peer.1))
-        .unwrap();
+    connected.connect((peer.0.to_ipv6_mapped(), peer.1)).unwrap();
 
     let mut world = World::open(Choice::SockDiag);
     world.look();
@@ -83,23 +81,13 @@ fn every_kind_of_socket_is_listed_with_its_owner() {
     let folded = Endpoint::from(ends[2].1.local_addr().unwrap());
     assert_eq!(folded.address(), Ipv4Addr::LOCALHOST);
     for socket in &udp {
-        ours(
-            &world,
-            Protocol::UDP,
-            socket.local_addr().unwrap(),
-            None,
-            Role::Bound,
-        );
+        ours(&world, Protocol::UDP, socket.local_addr().unwrap(), None, Role::Bound);
     }
     let local = connected.local_addr().unwrap();
     let remote = Some(Endpoint::new(peer.0, peer.1));
     ours(&world, Protocol::UDP, local, remote, Role::Connected);
 
-    let mine = world
-        .processes
-        .values()
-        .find(|process| process.key.pid == me())
-        .unwrap();
+    let mine = world.processes.values().find(|process| process.key.pid == me()).unwrap();
     let executable = std::env::current_exe().unwrap();
     assert_eq!(mine.executable.as_deref(), executable.to_str());
 
@@ -108,11 +96,7 @@ fn every_kind_of_socket_is_listed_with_its_owner() {
     let local = Endpoint::from(gone.local_addr().unwrap());
     drop(gone);
     world.until("closed listener", |world| {
-        world
-            .at(local)
-            .iter()
-            .all(|(_, socket, _)| socket.role() != Role::Listening)
-            .then_some(())
+        world.at(local).iter().all(|(_, socket, _)| socket.role() != Role::Listening).then_some(())
     });
     assert_eq!(world.listed, 1, "only once");
 }
@@ -122,10 +106,7 @@ struct Sharer(Child);
 
 impl Sharer {
     fn of(socket: OwnedFd) -> Self {
-        let child = Command::new("sleep")
-            .arg("1000")
-            .stdin(Stdio::from(socket))
-            .spawn();
+        let child = Command::new("sleep").arg("1000").stdin(Stdio::from(socket)).spawn();
         Self(child.unwrap())
     }
 }
@@ -149,13 +130,7 @@ fn a_socket_shared_over_fork_has_both_owners() {
     let sharer = Sharer::of(listener.try_clone().unwrap().into());
     let child = sharer.0.id();
     let owners = move |world: &World| {
-        let mut pids: Vec<u32> = world
-            .sockets
-            .get(&id)?
-            .1
-            .iter()
-            .map(|key| key.pid)
-            .collect();
+        let mut pids: Vec<u32> = world.sockets.get(&id)?.1.iter().map(|key| key.pid).collect();
         pids.sort_unstable();
         Some(pids)
     };
@@ -165,19 +140,13 @@ fn a_socket_shared_over_fork_has_both_owners() {
     // What it is called is corrected after its exec.
     world.until("name", |world| {
         let mut processes = world.processes.values();
-        processes
-            .find(|process| process.key.pid == child && process.comm == "sleep")
-            .map(|_| ())
+        processes.find(|process| process.key.pid == child && process.comm == "sleep").map(|_| ())
     });
 
     drop(listener);
-    world.until("the child alone", |world| {
-        (owners(world)? == [child]).then_some(())
-    });
+    world.until("the child alone", |world| (owners(world)? == [child]).then_some(()));
     drop(sharer);
-    world.until("none", |world| {
-        (!world.sockets.contains_key(&id)).then_some(())
-    });
+    world.until("none", |world| (!world.sockets.contains_key(&id)).then_some(()));
 }
 
 #[test]
@@ -195,17 +164,11 @@ fn a_connection_keeps_its_owner_after_it_was_closed() {
     // structure with the same cookie and no inode.
     drop(client);
     world.look();
-    assert_eq!(
-        ours(&world, Protocol::TCP, local, remote, Role::Connected),
-        id
-    );
+    assert_eq!(ours(&world, Protocol::TCP, local, remote, Role::Connected), id);
     // TIME_WAIT, for a minute.
     drop(server);
     world.look();
-    assert_eq!(
-        ours(&world, Protocol::TCP, local, remote, Role::Connected),
-        id
-    );
+    assert_eq!(ours(&world, Protocol::TCP, local, remote, Role::Connected), id);
     // To a reader who comes now it is there too, without owner.
     let mut late = World::open(Choice::SockDiag);
     late.look();
@@ -273,10 +236,7 @@ fn without_privileges_own_processes_are_still_seen() {
     };
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{complained}"
-    );
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{complained}");
 }
 
 #[test]
@@ -286,18 +246,9 @@ fn as_nobody() {
     let mut world = World::open(Choice::Auto);
     world.look();
     assert_eq!(world.source.name(), "sock_diag");
-    ours(
-        &world,
-        Protocol::TCP,
-        listener.local_addr().unwrap(),
-        None,
-        Role::Listening,
-    );
+    ours(&world, Protocol::TCP, listener.local_addr().unwrap(), None, Role::Listening);
     let shortfalls = world.source.shortfalls();
-    assert!(
-        shortfalls.contains(&Shortfall::OtherNamespaces),
-        "{shortfalls:?}"
-    );
+    assert!(shortfalls.contains(&Shortfall::OtherNamespaces), "{shortfalls:?}");
     assert!(
         shortfalls.iter().any(|shortfall| matches!(
             shortfall,

@@ -27,11 +27,7 @@ pub(crate) fn files(folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<(String,
         .map(|(name, path)| (name, fs::read(path).unwrap()))
         .collect();
     files.sort();
-    assert!(
-        !files.is_empty(),
-        "the corpus at {} has none of these files",
-        path.display()
-    );
+    assert!(!files.is_empty(), "the corpus at {} has none of these files", path.display());
     files
 }
 
@@ -84,30 +80,17 @@ impl Seen {
     }
 
     pub(crate) fn named(&self, name: Option<&str>) -> Self {
-        Self {
-            name: name.map(|name| name.as_bytes().to_vec()),
-            ..self.clone()
-        }
+        Self { name: name.map(|name| name.as_bytes().to_vec()), ..self.clone() }
     }
 
     /// The line that nfdump prints with [`FORMAT`].
     pub(crate) fn line(&self) -> String {
         let flags = "CEUAPRSF".chars().enumerate();
         let flags: String = flags
-            .map(|(bit, flag)| {
-                if self.tcp_flags & 0x80 >> bit != 0 {
-                    flag
-                } else {
-                    '.'
-                }
-            })
+            .map(|(bit, flag)| if self.tcp_flags & 0x80 >> bit != 0 { flag } else { '.' })
             .collect();
         let port = match self.protocol {
-            1 | 58 => format!(
-                "{}.{}",
-                self.destination_port >> 8,
-                self.destination_port & 255
-            ),
+            1 | 58 => format!("{}.{}", self.destination_port >> 8, self.destination_port & 255),
             _ => self.destination_port.to_string(),
         };
         let name = match &self.name {
@@ -147,20 +130,7 @@ fn time(ms: u64) -> String {
         left -= 365 + u64::from(leap(year));
         year += 1;
     }
-    let lengths = [
-        31,
-        28 + u64::from(leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ];
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let mut month = 0;
     while left >= lengths[month] {
         left -= lengths[month];
@@ -241,10 +211,7 @@ fn nfdump(file: &[u8], option: &str, more: &[&str]) -> (String, bool) {
         .env("TZ", "UTC")
         .output()
         .unwrap();
-    (
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        output.status.success(),
-    )
+    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
 }
 
 /// The lines nfdump prints with [`FORMAT`], the blanks around the columns removed.
@@ -266,13 +233,7 @@ pub(crate) fn nfdump_csv(file: &[u8]) -> String {
 pub(crate) fn nfdump_verifies(name: &str, file: &[u8]) {
     let (printed, success) = nfdump(file, "-v", &[]);
     assert!(success, "{name}: {printed}");
-    for complaint in [
-        "Extra data",
-        "num records",
-        "Invalid",
-        "Expected",
-        "Corrupt",
-    ] {
+    for complaint in ["Extra data", "num records", "Invalid", "Expected", "Corrupt"] {
         assert!(!printed.contains(complaint), "{name}: {printed}");
     }
 }

@@ -50,10 +50,7 @@ impl World {
         let batch = self.source.collect().unwrap();
         assert!(batch.watched_until > self.until, "time goes on");
         for (time, change) in batch.changes {
-            assert!(
-                time > self.until && time <= batch.watched_until,
-                "{change:?}"
-            );
+            assert!(time > self.until && time <= batch.watched_until, "{change:?}");
             let known = |owners: &[ProcessKey], processes: &BTreeMap<ProcessKey, Process>| {
                 assert!(owners.is_sorted());
                 for owner in owners {
@@ -65,9 +62,7 @@ impl World {
                     self.namespaces.insert(namespace.id, namespace);
                 }
                 Change::NamespaceGone(id) => {
-                    self.namespaces
-                        .remove(&id)
-                        .expect("gone before it was there");
+                    self.namespaces.remove(&id).expect("gone before it was there");
                 }
                 Change::Address(address) => assert!(self.addresses.insert(address)),
                 Change::AddressGone(address) => assert!(self.addresses.remove(&address)),
@@ -86,9 +81,7 @@ impl World {
                     self.sockets.get_mut(&owners.id).expect("not open").1 = owners.owners;
                 }
                 Change::Close(close) => {
-                    self.sockets
-                        .remove(&close.id)
-                        .expect("closed before it was open");
+                    self.sockets.remove(&close.id).expect("closed before it was open");
                 }
                 Change::Listed => self.listed += 1,
                 _ => {}
@@ -111,10 +104,7 @@ impl World {
 
     /// The sockets at a local endpoint, with the pids of their owners.
     pub fn at(&self, local: Endpoint) -> Vec<(SocketId, Socket, Vec<u32>)> {
-        let here = self
-            .sockets
-            .iter()
-            .filter(|(_, (socket, _))| socket.local() == local);
+        let here = self.sockets.iter().filter(|(_, (socket, _))| socket.local() == local);
         here.map(|(&id, (socket, owners))| {
             (id, *socket, owners.iter().map(|key| key.pid).collect())
         })
