@@ -493,13 +493,20 @@ impl Verdict {
     }
 
     fn speak(mut self) -> Owner {
-        // A place whose history does not reach the flow cannot contradict one that does.
+        // Of several boots of one host, one at most was running: the others have no say. (Other
+        // places keep theirs even if their history does not reach the flow: it may have been them.)
         let in_time = |owner: &Owner| {
             !matches!(owner, Owner::Unknown(Reason::BeforeHistory | Reason::NotYetKnown))
         };
-        if self.heard.iter().any(|(_, owner)| in_time(owner)) {
-            self.heard.retain(|(_, owner)| in_time(owner));
-        }
+        let running: Vec<(HostId, BootId)> = self
+            .heard
+            .iter()
+            .filter(|(_, owner)| in_time(owner))
+            .map(|((host, boot, _), _)| (*host, *boot))
+            .collect();
+        self.heard.retain(|((host, boot, _), owner)| {
+            in_time(owner) || !running.iter().any(|(h, b)| h == host && b != boot)
+        });
         if self.heard.len() < 2 {
             let only = self.heard.pop();
             return only.map_or(Owner::Unknown(Reason::NotThisHost), |(_, owner)| owner);

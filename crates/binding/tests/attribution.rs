@@ -558,6 +558,15 @@ fn two_hosts_with_one_address_are_two_places() {
 }
 
 #[test]
+fn a_place_whose_history_does_not_reach_the_flow_may_still_have_been_it() {
+    let mut histories = one_connection().tell();
+    let mut late = Story::begins(POLLED).on(2, 2);
+    late.events.iter_mut().for_each(|event| event.time = boot(500.0));
+    late.tell_to(&mut histories);
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "curl ambiguous");
+}
+
+#[test]
 fn both_ends_on_two_tracked_hosts_are_both_named() {
     let mut histories = one_connection().tell();
     let mut server = Story::begins(POLLED).on(2, 2);

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use procflow_binding::{Address, NamespaceId};
 use procflow_core::Endpoint;
 use procflow_probe::Choice;
-use world::{World, alone};
+use world::{World, alone, skip};
 
 /// A namespace of this test, removed with it.
 struct Netns(String);
@@ -22,7 +22,7 @@ impl Netns {
     fn new(word: &str) -> Option<Self> {
         let name = format!("probe-{word}-{}", std::process::id());
         if !ip(&["netns", "add", &name]) {
-            eprintln!("SKIPPED: cannot make a network namespace (ip netns add)");
+            skip(format_args!("cannot make a network namespace (ip netns add)"));
             return None;
         }
         let netns = Self(name);
@@ -130,7 +130,7 @@ fn a_namespace_dies_though_it_is_watched() {
     // name, the end in the other disappears.
     let pair = ["link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", &other.0];
     if !dying.ip(&pair) {
-        eprintln!("SKIPPED: no veth devices here");
+        skip(format_args!("no veth devices here"));
         return;
     }
     let mut world = World::open(Choice::SockDiag);

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use procflow_binding::{Role, SocketId};
 use procflow_core::{Endpoint, Protocol};
 use procflow_probe::{Choice, Shortfall};
-use world::{World, alone};
+use world::{World, alone, skip};
 
 fn me() -> u32 {
     std::process::id()
@@ -207,7 +207,7 @@ fn a_connection_that_nobody_accepted_has_no_owner_yet() {
 fn without_privileges_own_processes_are_still_seen() {
     let _alone = alone();
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can give up root");
+        skip(format_args!("only root can give up root"));
         return;
     }
     // The test itself again as nobody, from a place that nobody can read.
@@ -231,7 +231,7 @@ fn without_privileges_own_processes_are_still_seen() {
     }
     let _ = std::fs::remove_file(&program);
     let Some(Ok(output)) = answer else {
-        eprintln!("SKIPPED: setpriv does not run: {answer:?}");
+        skip(format_args!("setpriv does not run: {answer:?}"));
         return;
     };
     let said = String::from_utf8_lossy(&output.stdout);
