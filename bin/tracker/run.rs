@@ -123,14 +123,16 @@ async fn serve(
     let scope_now = |service: &Service| {
         if service.trust.anyone_authorized() { Scope::All } else { Scope::Loopback }
     };
+    let mut changed = false;
     let stopped_by = loop {
         let scope = scope_now(&service);
-        let endpoints = service.bind(scope, port)?;
+        let endpoints = bind(&service, scope, port, changed).await?;
         if !quiet {
             say_who_is_served(&service, scope, port);
         }
+        let mut serving = tokio::task::JoinSet::new();
         for endpoint in &endpoints {
-            tokio::spawn(Arc::clone(&service).serve(endpoint.clone()));
+            serving.spawn(Arc::clone(&service).serve(endpoint.clone()));
         }
         // Authorising the first updater opens the service to the network without a restart.
         let scope_changed = async {
@@ -144,16 +146,40 @@ async fn serve(
             _ = &mut watcher_ended => Some("its source"),
             () = scope_changed => None,
         };
-        close(&endpoints).await;
+        close(endpoints).await;
+        serving.join_all().await;
         if let Some(stop) = stop {
             break stop;
         }
+        changed = true;
     };
     if !quiet {
         let events = service.log.lock().newest();
         eprintln!("tracker: stopped by {stopped_by}; {events} events, {}", service.counts());
     }
     Ok(())
+}
+
+/// Opens the endpoints; after a change of scope the sockets of the old ones may take a moment to
+/// close.
+async fn bind(
+    service: &Service,
+    scope: Scope,
+    port: u16,
+    changed: bool,
+) -> Result<Vec<quinn::Endpoint>, Failure> {
+    let mut tries = if changed { 100 } else { 1 };
+    loop {
+        tries -= 1;
+        match service.bind(scope, port) {
+            Err(Failure::Bind { source, .. })
+                if tries > 0 && source.kind() == io::ErrorKind::AddrInUse =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 fn say_who_is_served(service: &Service, scope: Scope, port: u16) {

@@ -172,7 +172,7 @@ impl Service {
             return;
         }
         self.served.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = self.converse(&connection).await {
+        if let Err(error) = Arc::clone(&self).converse(&connection).await {
             connection.close(VarInt::from_u32(code::PROTOCOL), error.as_bytes());
             if !self.quiet {
                 eprintln!("tracker: updater {}: {error}", connection.remote_address());
@@ -191,11 +191,20 @@ impl Service {
         Some(Place { counts: &self.per_source, address })
     }
 
-    async fn converse(&self, connection: &Connection) -> Result<(), String> {
-        // One conversation after the other; an updater has one at a time.
+    /// Serves the conversations of a connection, until it ends or one of them breaks the protocol.
+    async fn converse(self: Arc<Self>, connection: &Connection) -> Result<(), String> {
+        let mut conversations = tokio::task::JoinSet::new();
         loop {
-            let Ok((send, receive)) = connection.accept_bi().await else { return Ok(()) };
-            self.stream(send, receive).await?;
+            tokio::select! {
+                stream = connection.accept_bi() => {
+                    let Ok((send, receive)) = stream else { return Ok(()) };
+                    let service = Arc::clone(&self);
+                    conversations.spawn(async move { service.stream(send, receive).await });
+                }
+                Some(ended) = conversations.join_next() => {
+                    ended.map_err(|error| error.to_string())??;
+                }
+            }
         }
     }
 
@@ -247,12 +256,12 @@ impl Service {
     }
 }
 
-/// Tells an endpoint's updaters that the tracker stops, and waits until they heard it.
-pub(crate) async fn close(endpoints: &[Endpoint]) {
-    for endpoint in endpoints {
+/// Tells the updaters of endpoints that the tracker stops, and waits until they heard it.
+pub(crate) async fn close(endpoints: Vec<Endpoint>) {
+    for endpoint in &endpoints {
         endpoint.close(VarInt::from_u32(code::STOPPING), b"the tracker stops");
     }
-    for endpoint in endpoints {
+    for endpoint in &endpoints {
         let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
     }
 }

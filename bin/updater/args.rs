@@ -39,7 +39,7 @@ Where the exporter captures matters for addresses that several places hold (127.
   --vantage netns:NAME       in the network namespace of that name (ip netns) or inode number
 
 Exit codes: 0 done, 1 a file or directory failed, 2 wrong arguments, 3 the tracker does not answer,
-4 no trust between tracker and updater.
+4 no trust between tracker and updater, 130 or 143 a single update was stopped by a signal.
 Signals: SIGTERM and SIGINT stop it cleanly; a file being rewritten stays as it was."
 )]
 pub(crate) struct Args {

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use procflow_binding::{Histories, Place, Vantage};
@@ -158,11 +158,14 @@ impl Update {
         let stop = Arc::clone(&self.stop);
         let told = Arc::new(tokio::sync::Notify::new());
         let tell = Arc::clone(&told);
+        let stopped_by = Arc::new(AtomicU8::new(0));
+        let tell_by = Arc::clone(&stopped_by);
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let by = tokio::select! {
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = interrupt.recv() => SignalKind::interrupt(),
+            };
+            tell_by.store(u8::try_from(by.as_raw_value()).unwrap_or(0), Ordering::Relaxed);
             stop.store(true, Ordering::Relaxed);
             tell.notify_one();
         });
@@ -195,10 +198,16 @@ impl Update {
         for feed in &mut self.feeds {
             feed.close().await;
         }
-        if self.stop.load(Ordering::Relaxed) {
+        let stopped_by = stopped_by.load(Ordering::Relaxed);
+        if stopped_by != 0 {
             self.say("stopped by a signal");
         }
-        Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        Ok(match (stopped_by, failures) {
+            // Stopping is how an updater that repeats itself ends; a single update is not done.
+            (signal @ 1.., _) if pause.is_none() => ExitCode::from(128 + signal),
+            (_, 0) => ExitCode::SUCCESS,
+            _ => ExitCode::from(1),
+        })
     }
 
     /// Gets all events of all trackers.

@@ -123,11 +123,18 @@ impl Lab {
         Running(child)
     }
 
+    /// An updater that may use the tracker's local key.
     pub fn updater_command(&self) -> Command {
+        let mut command = self.stranger_command();
+        command.arg("--tracker-state").arg(self.path("tracker"));
+        command
+    }
+
+    /// An updater that knows nothing of the tracker, as if on another host.
+    pub fn stranger_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_updater"));
         command.args(["127.0.0.1", &self.port.to_string()]);
         command.arg("--state").arg(self.path("updater"));
-        command.arg("--tracker-state").arg(self.path("tracker"));
         command
     }
 
