@@ -80,6 +80,15 @@ fn wrong_arguments_exit_with_2() {
 }
 
 #[test]
+fn a_namespace_that_nobody_knows_is_said() {
+    let lab = Lab::new();
+    let _tracker = lab.tracker();
+    let empty = lab.directory("empty");
+    let arguments = ["--once", "--vantage", "netns:nosuchthing", "--dir", empty.to_str().unwrap()];
+    lab.updater(arguments).failed(1, "knows no network namespace nosuchthing");
+}
+
+#[test]
 fn what_it_understood_of_time_is_said() {
     let lab = Lab::new();
     let tracker = lab.tracker();
@@ -356,7 +365,7 @@ fn a_signal_in_the_middle_of_a_rewrite_leaves_the_original() {
     let arguments = arguments.iter().map(Path::new).chain([flows.as_path()]);
     std::thread::sleep(Duration::from_secs(1));
     let said = lab.updater(arguments).ok();
-    assert!(said.err.contains("left behind by an updater that was killed"), "{said:?}");
+    assert!(said.err.contains("left behind by a killed updater"), "{said:?}");
     assert!(said.out.contains("600000 named"), "{said:?}");
     only_ours_is_left(&flows, &[&path]);
     let check = Command::new("nfdump").arg("-v").arg(&path).output();

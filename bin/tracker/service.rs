@@ -30,6 +30,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an updater may be silent. It answers keep-alives as long as it is there.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// How soon an updater whose key was removed is hung up on.
+const RECHECK: Duration = Duration::from_secs(5);
+
 /// Why a connection is closed, as the updater sees it.
 mod code {
     pub(super) const STOPPING: u32 = 0;
@@ -165,14 +168,14 @@ impl Service {
             Ok(Err(_)) | Err(_) => return,
         };
         drop(permit);
-        let key = peer_key(&connection);
-        if key.is_none_or(|key| self.trust.is_local(key) && !address.is_loopback()) {
+        let Some(key) = peer_key(&connection) else { return };
+        if self.trust.is_local(key) && !address.is_loopback() {
             let reason = b"this key is good on the tracker's own host only";
             connection.close(VarInt::from_u32(code::NOT_LOCAL), reason);
             return;
         }
         self.served.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = Arc::clone(&self).converse(&connection).await {
+        if let Err(error) = Arc::clone(&self).converse(&connection, key).await {
             connection.close(VarInt::from_u32(code::PROTOCOL), error.as_bytes());
             if !self.quiet {
                 eprintln!("tracker: updater {}: {error}", connection.remote_address());
@@ -192,10 +195,18 @@ impl Service {
     }
 
     /// Serves the conversations of a connection, until it ends or one of them breaks the protocol.
-    async fn converse(self: Arc<Self>, connection: &Connection) -> Result<(), String> {
+    async fn converse(
+        self: Arc<Self>,
+        connection: &Connection,
+        key: PublicKey,
+    ) -> Result<(), String> {
         let mut conversations = tokio::task::JoinSet::new();
+        let mut recheck = tokio::time::interval(RECHECK);
         loop {
             tokio::select! {
+                _ = recheck.tick() => if !self.trust.knows(key) {
+                    return Err("its key is no longer authorised".to_owned());
+                },
                 stream = connection.accept_bi() => {
                     let Ok((send, receive)) = stream else { return Ok(()) };
                     let service = Arc::clone(&self);
@@ -236,7 +247,8 @@ impl Service {
                     Ok(Some(count)) => {
                         session.receive(&bytes[..count]).map_err(|error| error.to_string())?;
                     }
-                    Ok(None) => hung_up = true,
+                    Ok(None) if session.is_asked() => hung_up = true,
+                    Ok(None) => return Ok(()),
                     Err(_) => return Ok(()),
                 },
                 _ = changed.changed() => {}

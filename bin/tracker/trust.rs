@@ -79,6 +79,11 @@ impl Trust {
         key == self.local && !self.with_authorized(|keys| keys.contains(&key))
     }
 
+    /// Whether this key may connect.
+    pub(crate) fn knows(&self, key: PublicKey) -> bool {
+        key == self.local || self.with_authorized(|keys| keys.contains(&key))
+    }
+
     /// How many handshakes were refused for their key.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -108,7 +113,7 @@ impl Trust {
 
 impl Admission for Trust {
     fn admits(&self, key: PublicKey) -> bool {
-        if key == self.local || self.with_authorized(|keys| keys.contains(&key)) {
+        if self.knows(key) {
             return true;
         }
         self.refused.fetch_add(1, Ordering::Relaxed);

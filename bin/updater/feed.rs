@@ -327,7 +327,7 @@ fn deliver(delivery: Delivery, known: &mut Option<Position>, histories: &mut His
 }
 
 /// This machine's real-time clock.
-fn real_time() -> Timestamp {
+pub(crate) fn real_time() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -177,6 +177,7 @@ impl Template {
         for part in &self.0 {
             let value = match part {
                 Part::Text(text) => text.clone(),
+                Part::Field(Field::Comm) if process.comm.is_empty() => "-".to_owned(),
                 Part::Field(Field::Comm) => process.comm.clone(),
                 Part::Field(Field::Pid) => process.key.pid.to_string(),
                 Part::Field(Field::Exe) => or_none(&process.executable),

@@ -1,5 +1,6 @@
 //! What it means: pull the events, annotate what is final, wait; until a signal comes.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
-use procflow_binding::{Histories, Place, Vantage};
+use procflow_binding::{Histories, Place, Vantage, WhichNamespace};
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 use procflow_nfdump::{Flow, UserName};
 use procflow_store::{StateDirectory, StateError, default_state};
@@ -16,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::annotate::{AnnotateError, Annotated, annotate, clean};
 use crate::archive::{Finality, Found, look};
 use crate::args::{Args, VantageName};
-use crate::feed::{Feed, FeedError};
+use crate::feed::{Feed, FeedError, real_time};
 use crate::ledger::Ledger;
 use crate::name::name;
 use crate::report::Report;
@@ -82,6 +83,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         feeds,
         report: report.transpose()?,
         histories: Histories::default(),
+        complete: false,
         stop: Arc::default(),
         args,
     };
@@ -115,6 +117,19 @@ fn feeds(args: &Args) -> Result<Vec<Feed>, Failure> {
     Ok(feeds)
 }
 
+/// How long a file is looked at again because events of it may still come, in nanoseconds: an
+/// hour. A tracker that stays away longer has lost them, or will never have them.
+const WAIT: i128 = 3_600_000_000_000;
+
+/// A namespace as `--vantage` writes it.
+fn spell(which: &WhichNamespace) -> String {
+    match which {
+        WhichNamespace::Initial => "of the host itself".to_owned(),
+        WhichNamespace::Named(name) => name.clone(),
+        WhichNamespace::Inode(inode) => inode.to_string(),
+    }
+}
+
 /// A running updater.
 struct Update {
     args: Args,
@@ -123,6 +138,8 @@ struct Update {
     ledger: Ledger,
     report: Option<Report>,
     histories: Histories,
+    /// Whether every tracker answered when last asked.
+    complete: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -210,16 +227,29 @@ impl Update {
         })
     }
 
-    /// Gets all events of all trackers.
+    /// Gets all events of all trackers. One that does not answer keeps nobody else waiting: its
+    /// flows stay unknown for now. Fails when none answers, or when a person has to act.
     async fn pull(&mut self) -> Result<(), FeedError> {
+        self.complete = true;
+        let mut answered = 0;
+        let mut failure = None;
         for feed in &mut self.feeds {
-            feed.pull(&self.trust, &mut self.histories).await?;
+            match feed.pull(&self.trust, &mut self.histories).await {
+                Ok(()) => answered += 1,
+                Err(error) if error.is_about_trust() => return Err(error),
+                Err(error) => failure = Some(error),
+            }
         }
-        let keep = u64::try_from(self.args.keep.as_nanos()).unwrap_or(u64::MAX);
-        for history in self.histories.iter_mut() {
-            let before = history.end().minus(keep);
-            history.prune(before);
+        if let Some(error) = failure {
+            if answered == 0 {
+                return Err(error);
+            }
+            eprintln!("updater: {error}; going on without it");
+            self.complete = false;
         }
+        let keep = i64::try_from(self.args.keep.as_nanos()).unwrap_or(i64::MAX);
+        let before = Timestamp(real_time().0.saturating_sub(keep));
+        self.histories.prune(before, self.args.flow_clock.into());
         Ok(())
     }
 
@@ -243,7 +273,14 @@ impl Update {
     /// One update; how many files and directories failed.
     fn pass(&mut self) -> u64 {
         let mut summary = Summary::default();
+        if let Place::Inside(host, which) = self.vantage().place
+            && !self.histories.has_namespace(host, &which)
+        {
+            eprintln!("updater: the tracker knows no network namespace {}", spell(&which));
+            return 1;
+        }
         let files = self.candidates(&mut summary);
+        self.clean(&files);
         let progress = io::stderr().is_terminal() && !self.args.quiet;
         let count = files.len();
         for (i, found) in files.into_iter().enumerate() {
@@ -294,6 +331,27 @@ impl Update {
         }
     }
 
+    /// Removes what killed updaters left behind where this update is about to write.
+    fn clean(&self, files: &[Found]) {
+        let written = |found: &Found| self.args.output.as_ref().unwrap_or(&found.directory).clone();
+        let mut directories: BTreeSet<PathBuf> = files.iter().map(written).collect();
+        if self.args.file.is_empty() && self.args.output.is_none() {
+            directories.extend(self.directories());
+        }
+        for directory in directories {
+            match clean(&directory) {
+                Ok(removed) => {
+                    for name in removed {
+                        let path = directory.join(name);
+                        let path = path.display();
+                        self.say(format_args!("removed {path}, left behind by a killed updater"));
+                    }
+                }
+                Err(error) => eprintln!("updater: {}: {error}", directory.display()),
+            }
+        }
+    }
+
     /// The files to read now.
     fn candidates(&self, summary: &mut Summary) -> Vec<Found> {
         if !self.args.file.is_empty() {
@@ -313,17 +371,6 @@ impl Update {
         let finality = Finality { now: SystemTime::now(), slot, grace };
         let mut files = Vec::new();
         for directory in self.directories() {
-            match clean(self.args.output.as_deref().unwrap_or(&directory)) {
-                Ok(removed) => {
-                    for name in removed {
-                        self.say(format_args!(
-                            "removed {}, left behind by an updater that was killed",
-                            directory.join(name).display()
-                        ));
-                    }
-                }
-                Err(error) => eprintln!("updater: {}: {error}", directory.display()),
-            }
             let look = look(&directory, finality);
             for (path, error) in look.failed {
                 summary.files.failed += 1;
@@ -392,8 +439,10 @@ impl Update {
         } else {
             seen.files.unchanged = 1;
         }
-        // Flows that wait for events are looked at again; see `Reason::NotYetKnown`.
-        if !seen.waits() {
+        // Flows that wait for events, or for a tracker, are looked at again - for a while.
+        let age = i128::from(real_time().0) - found.stamp.modified;
+        let waits = seen.waits() || !self.complete;
+        if !waits || age > WAIT {
             self.ledger.enter(found, self.args.output.as_deref(), stamp);
         }
         summary.add(seen);

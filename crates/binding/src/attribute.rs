@@ -9,14 +9,14 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use procflow_core::{Endpoint, FlowKey, Interval, Protocol};
+use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 
 use crate::clock::BootTime;
 use crate::event::GapCause;
 use crate::history::{History, Span};
 use crate::process::{BootId, Process, ProcessId};
 use crate::socket::{NamespaceId, Role, SocketId};
-use crate::vantage::{HostId, Place, Vantage};
+use crate::vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};
 
 /// Who was behind a flow, at both ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +80,8 @@ pub enum Quality {
     LocalEndpoint,
     /// As exact, through address translation.
     Translated,
-    /// A listening socket was seen, but not the connection: it was never accepted, or lived
-    /// between two looks.
+    /// A listening socket was seen, but nobody who held the connection: it was not accepted (yet),
+    /// or was over between two looks.
     Listener,
     /// The socket was seen shortly before or after, within the clock's tolerance or between two
     /// looks.
@@ -167,6 +167,21 @@ impl Histories {
     /// All of them, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut History> {
         self.histories.values_mut()
+    }
+
+    /// Forgets what ended before `before`, and boots of which nothing is left.
+    pub fn prune(&mut self, before: Timestamp, clock: FlowClock) {
+        self.histories.retain(|_, history| {
+            let Some(moment) = history.moment(before, clock) else { return true };
+            history.prune(moment);
+            moment <= history.end()
+        });
+    }
+
+    /// Whether a host was ever heard to have such a namespace.
+    #[must_use]
+    pub fn has_namespace(&self, host: HostId, which: &WhichNamespace) -> bool {
+        self.histories.values().any(|history| history.host() == host && history.has(which))
     }
 
     /// Who was behind both ends of a flow that was seen from `vantage`.
@@ -305,9 +320,12 @@ impl History {
         let &End { protocol, local, remote } = question.end;
         let exact = self.connected(namespace, protocol, local, remote);
         let exact = self.matching(question, namespace, exact);
-        let extrapolated =
-            matches!(&exact, Match::Found { quality: Quality::Extrapolated, .. } | Match::Nothing);
-        if !extrapolated {
+        if let Match::Unclear(_) = exact {
+            return exact.into_owner();
+        }
+        if let Match::Found { quality, .. } = exact
+            && quality != Quality::Extrapolated
+        {
             return exact.into_owner();
         }
         let mut bound = Match::Nothing;
@@ -320,6 +338,11 @@ impl History {
         match (exact, bound) {
             (Match::Nothing, Match::Nothing) => self.silence(question),
             (Match::Nothing, bound) => bound.into_owner(),
+            // The connection was there but nobody held it: not accepted yet, or over already. Who
+            // listened for it is known all the same.
+            (Match::Nobody, bound @ Match::Found { quality: Quality::Listener, .. }) => {
+                bound.into_owner()
+            }
             // A connected socket shortly before or after, and an unconnected one in time: only
             // the clock could tell which of them it was.
             (
@@ -482,6 +505,10 @@ impl Verdict {
         *said = match (std::mem::replace(said, Owner::Kernel), answer) {
             (a, b) if a == b => a,
             (Owner::Unknown(a), Owner::Unknown(b)) => Owner::Unknown(worth_more(a, b)),
+            // "No socket was there" holds only where it holds on every reading of the clock.
+            (Owner::Kernel, Owner::Unknown(reason)) | (Owner::Unknown(reason), Owner::Kernel) => {
+                Owner::Unknown(reason)
+            }
             (a, Owner::Unknown(_) | Owner::Kernel) => a,
             (Owner::Unknown(_) | Owner::Kernel, b) => b,
             (a, b) => {

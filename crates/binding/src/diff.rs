@@ -67,7 +67,9 @@ pub fn diff(before: &Table, now: &mut Table) -> Vec<Change> {
     }
     for (&id, is) in &now.sockets {
         let owners = || is.owners.iter().copied().collect();
-        let not_before = before.time;
+        // Of a namespace that was not looked into before, nothing is known from before.
+        let looked = before.namespaces.contains_key(&is.socket.namespace());
+        let not_before = if looked { before.time } else { BootTime(0) };
         match before.sockets.get(&id) {
             Some(was) if was.socket == is.socket => {
                 if was.owners != is.owners {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use procflow_core::{Endpoint, Protocol, Timestamp};
+use procflow_core::{Endpoint, Interval, Protocol, Timestamp};
 
 use crate::clock::{BootTime, Clock, ClockSample};
 use crate::event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
@@ -306,6 +306,7 @@ impl History {
             if known.socket == socket {
                 // Listed again after a gap: the same socket, perhaps in other hands.
                 known.confirmed = true;
+                let not_before = not_before.max(self.last_watched());
                 return self.apply_owners(Owners { id, owners, not_before }, time);
             }
             let last_seen = self.end.min(time);
@@ -412,6 +413,17 @@ impl History {
             FlowClock::Host => &self.own_clock,
             FlowClock::Collector => &self.collector_clock,
         }
+    }
+
+    /// The last moment at which a clock showed this, if it ever did.
+    pub(crate) fn moment(&self, real: Timestamp, clock: FlowClock) -> Option<BootTime> {
+        let interval = Interval { first: real, last: real };
+        self.clock(clock).stretches(interval).last().map(|stretch| *stretch.end())
+    }
+
+    /// Whether a namespace was ever called this.
+    pub(crate) fn has(&self, which: &WhichNamespace) -> bool {
+        self.resolve(which, &(BootTime(0)..=BootTime(u64::MAX))).is_some()
     }
 
     /// The namespace that is called this in that stretch of time.

@@ -231,6 +231,17 @@ fn an_accepted_connection_is_its_acceptors_and_not_the_listeners() {
 }
 
 #[test]
+fn a_connection_that_nobody_holds_yet_is_its_listeners() {
+    let histories = Story::begins(POLLED)
+        .process(150.0, 9, "nginx")
+        .open(150.0, 1, Socket::listening(HOME, at("0.0.0.0:80"), false), &[9])
+        .open(200.0, 2, tcp("10.0.0.1:80", "192.0.2.7:5555"), &[])
+        .tell();
+    let key = flow(Protocol::TCP, "192.0.2.7:5555", "10.0.0.1:80");
+    assert_eq!(say(&ask(&histories, key, 200.0, 201.0, &outside()).destination), "nginx listener");
+}
+
+#[test]
 fn unconnected_udp_is_found_by_its_local_endpoint() {
     let histories = Story::begins(POLLED)
         .process(150.0, 9, "dnsmasq")
@@ -410,6 +421,39 @@ fn a_restart_closes_what_it_does_not_list_again() {
     assert_eq!(say(&still.source), "curl exact", "the same socket before and after");
     histories.iter_mut().for_each(|history| history.prune(boot(310.0)));
     assert_eq!(source(&histories, 201.0, 202.0, &outside()), "before-history");
+}
+
+#[test]
+fn a_socket_that_changed_hands_in_a_gap_was_its_former_owners_before_it() {
+    let stopped = Gap { begin: BootTime(0), end: boot(300.0), cause: GapCause::NotRunning };
+    let mut story = Story::begins(POLLED)
+        .process(150.0, 7, "before")
+        .process(150.0, 8, "after")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .then(280.0, Change::Clock(real(280.0)))
+        .then(300.0, Change::Watch(POLLED))
+        .then(300.0, Change::Gap(stopped))
+        .address(300.0, HOME, "10.0.0.1", 24);
+    let socket = tcp(OUT.0, OUT.1);
+    let (owners, not_before) = (vec![process(8)], BootTime(0));
+    let open = Open { id: SocketId(1), socket, owners, not_before };
+    story = story.then(300.0, Change::Open(open)).then(300.0, Change::Listed);
+    let histories = story.tell();
+    assert_eq!(source(&histories, 250.0, 251.0, &outside()), "before exact");
+    assert_eq!(source(&histories, 350.0, 351.0, &outside()), "after exact");
+}
+
+#[test]
+fn an_old_boot_is_forgotten_in_the_end() {
+    let mut histories = one_connection().tell();
+    histories.iter_mut().for_each(|history| assert_eq!(history.len(), 1));
+    let mut ended = one_connection();
+    ended.until = 300.0;
+    let mut histories_that_ended = ended.tell();
+    histories_that_ended.prune(real(1000.0), FlowClock::Host);
+    assert_eq!(histories_that_ended.iter().count(), 0);
+    histories.prune(real(1000.0), FlowClock::Host);
+    assert_eq!(histories.iter().map(procflow_binding::History::len).collect::<Vec<_>>(), [0]);
 }
 
 #[test]

@@ -72,23 +72,24 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateErr
 }
 
 impl StateDirectory {
-    /// Opens a directory; makes it (and those above it), for its owner and group only, if it is
-    /// not there. `group` gets the files that a group may read.
+    /// Opens a directory; makes it, for its owner and group only, if it is not there (and those
+    /// above it). `group` gets it, and the files that a group may read.
     ///
     /// # Errors
     ///
     /// When it cannot be made or is no directory.
     pub fn open(path: &Path, group: Option<u32>) -> Result<Self, StateError> {
-        let made = !path.exists();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(path)
-            .map_err(failed("cannot make", path))?;
-        let directory = Self { path: path.to_owned(), group, lock: None };
-        if made {
-            directory.hand_over(path)?;
+        // Only the last is private: others may have to pass those above it.
+        if let Some(above) = path.parent() {
+            fs::create_dir_all(above).map_err(failed("cannot make", above))?;
         }
+        match DirBuilder::new().mode(0o750).create(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(error) => return Err(failed("cannot make", path)(error)),
+        }
+        let directory = Self { path: path.to_owned(), group, lock: None };
+        directory.hand_over(path)?;
         Ok(directory)
     }
 
@@ -171,6 +172,9 @@ impl StateDirectory {
             let found = fs::metadata(&path).map_err(failed("cannot look at", &path))?.mode();
             if found & 0o777 & !mode != 0 {
                 return Err(StateError::Exposed { path, mode: found & 0o777 });
+            }
+            if mode & 0o070 != 0 {
+                self.hand_over(&path)?; // the group may have been chosen since
             }
             return Ok(text);
         }

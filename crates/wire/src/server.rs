@@ -39,7 +39,10 @@ pub struct Session {
 #[derive(Debug)]
 enum State {
     Hello,
-    Welcome,
+    Welcome {
+        /// The newest that both speak. Once there are two, the session must remember it.
+        version: u16,
+    },
     Follow,
     Refuse(Refusal),
     /// The updater said what it knows.
@@ -74,13 +77,12 @@ impl Session {
             self.state = match (&self.state, request) {
                 (State::Hello, Request::Hello { oldest, newest, .. }) => {
                     if oldest <= VERSION && OLDEST_VERSION <= newest {
-                        State::Welcome
+                        State::Welcome { version: newest.min(VERSION) }
                     } else {
                         State::Refuse(Refusal::Version { oldest: OLDEST_VERSION, newest: VERSION })
                     }
                 }
-                // The request may come before the welcome went out; it is answered after it.
-                (State::Welcome, Request::Follow { .. }) => {
+                (State::Hello | State::Welcome { .. }, Request::Follow { .. }) => {
                     return Err(ProtocolError::OutOfPlace { what: "a request before the welcome" });
                 }
                 (State::Follow, Request::Follow { from, mode }) => {
@@ -103,9 +105,9 @@ impl Session {
         loop {
             let reply = match &self.state {
                 State::Hello | State::Follow | State::Finished => return None,
-                State::Welcome => {
+                &State::Welcome { version } => {
                     self.state = State::Follow;
-                    let (version, incarnation) = (VERSION, log.incarnation());
+                    let incarnation = log.incarnation();
                     Reply::Welcome { version, incarnation, host_name: self.host_name.clone() }
                 }
                 State::Refuse(refusal) => {
@@ -165,6 +167,12 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let (_, at) = self.told.filter(|_| matches!(self.state, State::Telling))?;
         Some(at.plus(HEARTBEAT))
+    }
+
+    /// Whether the updater has asked for something; if not, and it hangs up, it never will.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        matches!(self.state, State::Asked(_) | State::Telling | State::Refuse(_))
     }
 
     /// Whether all is said and the stream can be closed.
