@@ -1,0 +1,38 @@
+# The two commands that do everything on a fresh Debian machine with Rust: `make demo`, `make test`.
+# Both install with apt what is missing.
+
+CARGO ?= cargo
+OUT ?= demo-run
+
+.PHONY: help demo test bench tools lint docs
+
+help:
+	@echo 'make demo    real traffic, captured, annotated and printed by nfdump (root)'
+	@echo 'make test    all tests; what a machine cannot offer is skipped, loudly'
+	@echo 'make bench   sizes of the programs on disk and in memory'
+	@echo 'make lint    format, clippy, shell scripts'
+	@echo 'make docs    the API documentation, warnings denied'
+
+tools:
+	@tests/install-tools
+
+demo: tools
+	$(CARGO) build --locked --release --bins
+	profiles/first-light/make.sh target/release/tracker target/release/updater $(OUT)
+
+test: tools
+	@tests/run
+
+bench: tools
+	$(CARGO) build --locked --release --bins
+	@tests/sizes target/release/tracker target/release/updater
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then \
+		shellcheck profiles/*/make.sh tests/install-tools tests/run tests/sizes .ci/run; \
+	else echo 'SKIPPED: shellcheck is not installed'; fi
+
+docs:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
