@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use procflow_binding::{
-    BootId, BootTime, Change, Coverage, Event, Held, History, HostId, Incarnation, Log,
+    BootId, BootTime, Change, Coverage, Event, Held, History, HostId, Incarnation, Log, Namespace,
     NamespaceId, Process, ProcessKey, Since, Socket, SocketId, Table, diff,
 };
 use procflow_core::Endpoint;
@@ -26,6 +26,8 @@ fn listener(port: u16) -> Socket {
 
 fn table(time: u64, sockets: &[(u64, u16, &[u32])]) -> Table {
     let mut table = Table { time: BootTime(time), ..Table::default() };
+    let namespace = Namespace { id: HOME, inode: 1, name: None, initial: true };
+    table.namespaces.insert(HOME, namespace);
     for &(id, port, pids) in sockets {
         let mut owners = BTreeSet::new();
         for &pid in pids {
@@ -79,6 +81,17 @@ fn an_orphaned_socket_keeps_its_owner_until_it_is_gone() {
     let mut still = table(30, &[(1, 80, &[])]);
     assert!(diff(&orphaned, &mut still).is_empty());
     assert_eq!(words(&diff(&still, &mut table(40, &[]))), ["close 1 seen 30"]);
+}
+
+#[test]
+fn of_a_namespace_that_was_not_looked_into_nothing_is_known_from_before() {
+    let mut nothing = table(10, &[]);
+    nothing.namespaces.clear();
+    for (before, not_before) in [(nothing, 0), (table(10, &[]), 10)] {
+        let changes = diff(&before, &mut table(20, &[(1, 80, &[])]));
+        let Some(Change::Open(open)) = changes.last() else { panic!("{changes:?}") };
+        assert_eq!(open.not_before, BootTime(not_before));
+    }
 }
 
 #[test]

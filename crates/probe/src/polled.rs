@@ -103,7 +103,7 @@ fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use procflow_binding::{BootTime, Held, NamespaceId, Socket, SocketId};
+    use procflow_binding::{BootTime, Held, Namespace, NamespaceId, Socket, SocketId};
     use procflow_core::{Endpoint, Timestamp};
     use std::net::Ipv4Addr;
 
@@ -131,9 +131,12 @@ mod tests {
             };
             (SocketId(id), held)
         };
+        let id = NamespaceId(1);
+        let namespace = Namespace { id, inode: 1, name: None, initial: true };
         Table {
             time: BootTime(time),
             sockets: sockets.iter().map(held).collect(),
+            namespaces: [(id, namespace)].into(),
             ..Table::default()
         }
     }
@@ -153,7 +156,8 @@ mod tests {
         let first = source.collect().unwrap();
         assert_eq!(first.watched_until, BootTime(10));
         assert!(matches!(first.changes[0].1, Change::Clock(_)));
-        assert!(matches!(told(first)[..], [Change::Open(_), Change::Listed]));
+        let first = told(first);
+        assert!(matches!(first[..], [Change::Namespace(_), Change::Open(_), Change::Listed]));
         assert_eq!(told(source.collect().unwrap()), []);
         let gone = told(source.collect().unwrap());
         let [Change::Close(close)] = gone[..] else {
