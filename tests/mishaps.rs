@@ -273,6 +273,43 @@ fn a_damaged_file_is_said_with_its_offset_and_harms_no_other() {
 }
 
 #[test]
+fn no_file_of_the_corpus_is_harmed() {
+    let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/nfdump"));
+    let Ok(entries) = std::fs::read_dir(corpus) else {
+        return skip(format_args!("no corpus at {}", corpus.display()));
+    };
+    let lab = Lab::new();
+    let _tracker = lab.tracker();
+    let flows = lab.directory("flows");
+    let (mut read, mut refused) = (0, 0);
+    for entry in entries {
+        let original = entry.unwrap().path();
+        let name = original.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.contains("nfcapd") {
+            continue;
+        }
+        let copy = flows.join(&name);
+        std::fs::copy(&original, &copy).unwrap();
+        let said = lab.updater(["--file".as_ref(), copy.as_os_str()]);
+        match said.code {
+            Some(0) => read += 1,
+            // Where in the file, or what kind of file it is instead.
+            Some(1) => {
+                let clear = ["offset", "layout 3", "still being written"];
+                assert!(clear.iter().any(|word| said.err.contains(word)), "{name}: {said:?}");
+                refused += 1;
+            }
+            _ => panic!("{name}: {said:?}"),
+        }
+        let untouched = std::fs::read(&original).unwrap() == std::fs::read(&copy).unwrap();
+        assert!(untouched, "{name}: {said:?}");
+        only_ours_is_left(&flows, &[&copy]);
+        std::fs::remove_file(&copy).unwrap();
+    }
+    assert!(read > 20 && refused > 5, "{read} read, {refused} refused");
+}
+
+#[test]
 fn a_name_that_is_there_is_kept_unless_asked_otherwise() {
     let lab = Lab::new();
     let _tracker = lab.tracker();

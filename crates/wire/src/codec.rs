@@ -115,7 +115,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Mode, Reply, Request};
+    use crate::message::{Mode, Refusal, Reply, Request};
     use procflow_binding::{
         Address, BootId, BootTime, Change, Close, Coverage, Event, Gap, GapCause, HostId,
         Incarnation, Namespace, NamespaceId, Open, Owners, Position, Process, ProcessKey, Socket,
@@ -171,6 +171,10 @@ mod tests {
         let (sequence, watched_until, now) = (5, BootTime(6), BootTime(7));
         golden(&Reply::UpToDate { sequence, watched_until, now }, "04000000 05 05 06 07");
         golden(&Reply::Dropped { until: BootTime(9), through: 8 }, "03000000 02 09 08");
+        golden(&Reply::Refused(Refusal::Version { oldest: 1, newest: 2 }), "04000000 01 00 01 02");
+        golden(&Reply::Refused(Refusal::Ahead { asked: 9, newest: 8 }), "04000000 01 01 09 08");
+        let event = Event { sequence: 1, time: BootTime(2), change: Change::Listed };
+        golden(&Reply::StillTrue(vec![event]), "05000000 03 01 01 02 0b");
     }
 
     #[test]
@@ -217,7 +221,7 @@ mod tests {
             Change::Open(Open { id, socket, owners: vec![key], not_before }),
             "08 08 05 06 00 0a000001 16 01 00 0a000002 63 00 00 01 07 09 01",
         );
-        golden(Change::Owners(Owners { id, owners: vec![], not_before }), "09 08 00 01");
+        golden(Change::Owners(Owners { id, owners: vec![key], not_before }), "09 08 01 07 09 01");
         golden(Change::Close(Close { id, last_seen: BootTime(1) }), "0a 08 01");
         golden(Change::Listed, "0b");
     }
