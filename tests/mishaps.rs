@@ -62,6 +62,20 @@ fn a_host_that_does_not_exist_is_said() {
 }
 
 #[test]
+fn a_tracker_is_found_by_either_family_and_by_name() {
+    let lab = Lab::new();
+    let _tracker = lab.tracker();
+    let empty = lab.directory("empty");
+    for host in ["127.0.0.1", "::1", "[::1]", "localhost"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_updater"));
+        command.args([host, &lab.port.to_string(), "--once", "--dir"]).arg(&empty);
+        command.arg("--state").arg(lab.path("updater"));
+        command.arg("--tracker-state").arg(lab.path("tracker"));
+        Answer::of(&mut command).ok();
+    }
+}
+
+#[test]
 fn a_missing_directory_is_said_before_anything_else() {
     let lab = Lab::new();
     let missing = lab.path("missing");

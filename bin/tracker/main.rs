@@ -3,6 +3,7 @@
 //! A program is a page: arguments, run, exit code.
 
 mod args;
+mod failure;
 mod run;
 mod service;
 mod trust;

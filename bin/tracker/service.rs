@@ -14,7 +14,7 @@ use quinn::{Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStre
 use tokio::sync::Semaphore;
 
 use crate::args::Congestion;
-use crate::run::Failure;
+use crate::failure::Failure;
 use crate::trust::Trust;
 use crate::watch::SharedLog;
 

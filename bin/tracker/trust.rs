@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use procflow_store::StateDirectory;
 use procflow_wire::{Admission, PublicKey, SecretKey};
 
-use crate::run::Failure;
+use crate::failure::Failure;
 
 const AUTHORIZED: &str = "authorized_updaters";
 

@@ -11,49 +11,19 @@ use std::time::{Duration, SystemTime};
 use procflow_binding::{Histories, Place, Vantage, WhichNamespace};
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 use procflow_nfdump::{Flow, UserName};
-use procflow_store::{StateDirectory, StateError, default_state};
+use procflow_store::{StateDirectory, default_state};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::annotate::{AnnotateError, Annotated, annotate, clean};
 use crate::archive::{Finality, Found, look};
 use crate::args::{Args, VantageName};
+use crate::failure::Failure;
 use crate::feed::{Feed, FeedError, real_time};
 use crate::ledger::Ledger;
 use crate::name::name;
 use crate::report::Report;
 use crate::summary::Summary;
-use crate::trust::{Newcomers, Trust, TrustError};
-
-/// Why the updater could not do its work.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-    #[error(transparent)]
-    Feed(#[from] FeedError),
-    #[error("{}: {source}", path.display())]
-    Path { path: PathBuf, source: io::Error },
-    #[error("{what}: {source}")]
-    System { what: &'static str, source: io::Error },
-    #[error("no home directory; say where to keep keys with --state DIR")]
-    NoHome,
-    #[error("{0:?} is not HOST:PORT")]
-    NotATracker(String),
-}
-
-impl Failure {
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::NotATracker(_) => 2,
-            Self::Feed(error) if error.is_about_trust() => 4,
-            Self::Feed(_) => 3,
-            Self::Trust(_) => 4,
-            _ => 1,
-        }
-    }
-}
+use crate::trust::{Newcomers, Trust};
 
 /// Runs the program.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {

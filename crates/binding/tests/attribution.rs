@@ -672,3 +672,21 @@ fn events_that_make_no_sense_change_nothing() {
 fn no_tracked_host_means_not_this_host() {
     assert_eq!(source(&Histories::default(), 1.0, 2.0, &outside()), "not-this-host");
 }
+
+#[test]
+fn every_answer_is_in_the_document() {
+    let document = include_str!("../../../docs/attribution.md");
+    let gaps =
+        [GapCause::NotRunning, GapCause::EventsLost, GapCause::Retention, GapCause::SourceFailed];
+    let reasons = [
+        Reason::NotThisHost,
+        Reason::BeforeHistory,
+        Reason::NotYetKnown,
+        Reason::OwnerNotSeen,
+        Reason::NotObserved,
+    ];
+    let reasons = reasons.into_iter().chain(gaps.map(Reason::Gap)).map(|r| r.to_string());
+    for word in reasons.chain(Quality::ALL.map(|quality| quality.to_string())) {
+        assert!(document.contains(&format!("`{word}`")), "{word} is not in docs/attribution.md");
+    }
+}

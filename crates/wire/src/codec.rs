@@ -139,6 +139,10 @@ mod tests {
     {
         let frame = encode(message);
         assert_eq!(hex(&frame), bytes.replace(' ', ""));
+        // The document must not drift from the code.
+        let documented = |line: &str| line.replace(' ', "") == hex(&frame);
+        let document = include_str!("../../../docs/wire.md");
+        assert!(document.lines().any(documented), "{bytes} is not in docs/wire.md");
         let mut frames = Frames::new(MOST_REPLY);
         frames.push(&frame);
         assert_eq!(frames.pop::<M>().unwrap().as_ref(), Some(message));

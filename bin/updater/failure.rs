@@ -1,0 +1,40 @@
+//! Why the updater could not do its work, and the exit code for it.
+
+use std::io;
+use std::path::PathBuf;
+
+use procflow_store::StateError;
+
+use crate::feed::FeedError;
+use crate::trust::TrustError;
+
+/// Why the updater could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    #[error("{}: {source}", path.display())]
+    Path { path: PathBuf, source: io::Error },
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
+    #[error("no home directory; say where to keep keys with --state DIR")]
+    NoHome,
+    #[error("{0:?} is not HOST:PORT")]
+    NotATracker(String),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotATracker(_) => 2,
+            Self::Feed(error) if error.is_about_trust() => 4,
+            Self::Feed(_) => 3,
+            Self::Trust(_) => 4,
+            _ => 1,
+        }
+    }
+}
