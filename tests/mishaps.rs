@@ -357,6 +357,53 @@ fn a_name_that_is_there_is_kept_unless_asked_otherwise() {
 }
 
 #[test]
+fn an_output_directory_mirrors_the_archive_even_from_within_it() {
+    let lab = Lab::new();
+    let _tracker = lab.tracker();
+    let flows = lab.directory("flows");
+    let (_socket, address) = own_socket();
+    let mut originals = Vec::new();
+    for source in ["one", "two"] {
+        // Two sources of one collector: files of the same name.
+        let directory = lab.directory(&format!("flows/{source}"));
+        originals.push(flows_of(address, &directory, "nfcapd.202611210300", 3));
+    }
+    let before: Vec<Vec<u8>> = originals.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let output = lab.directory("flows/named");
+    let run = |more: &[&Path]| {
+        let mut command = lab.updater_command();
+        command.args(["--once", "--grace", "0s", "--slot", "1s", "--vantage", "host", "--dir"]);
+        Answer::of(command.arg(&flows).arg("--output").arg(&output).args(more))
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    let said = run(&[]).ok();
+    assert!(said.out.contains("2 annotated") && said.out.contains("6 named"), "{said:?}");
+    for (original, before) in originals.iter().zip(before) {
+        assert!(std::fs::read(original).unwrap() == before);
+        let copy = output.join(original.strip_prefix(&flows).unwrap());
+        assert!(std::fs::metadata(copy).unwrap().len() > before.len() as u64);
+    }
+    let said = run(&[]).ok();
+    assert!(said.out.contains("0 annotated, 0 unchanged, 2 skipped"), "{said:?}");
+    assert!(!output.join("named").exists());
+    run(&[Path::new("--dir"), &output]).failed(2, "of one directory only");
+}
+
+#[test]
+fn anonymised_flows_are_never_attributed() {
+    let lab = Lab::new();
+    let _tracker = lab.tracker();
+    let flows = lab.directory("flows");
+    let (_socket, address) = own_socket();
+    let path = flows_of(address, &flows, "nfcapd.202611210300", 2);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[52 + 10] = 4; // the flags of the first record: anonymised
+    std::fs::write(&path, &bytes).unwrap();
+    let said = lab.updater(file_and_host(&path)).ok();
+    assert!(said.out.contains("2 read, 1 attributed, 1 named, 1 anonymised"), "{said:?}");
+}
+
+#[test]
 fn a_process_cannot_make_its_name_say_something_else() {
     if !equipped() {
         return;

@@ -81,11 +81,11 @@ pub(crate) fn annotate(
     let target_directory = match output {
         None => source_directory.try_clone().map_err(io("cannot open directory"))?,
         Some(output) => {
-            let directory = open_directory(output).map_err(|source| AnnotateError::Io {
-                path: output.to_owned(),
-                what: "cannot open directory",
-                source,
-            })?;
+            let target = found.target(Some(output));
+            let made = std::fs::create_dir_all(&target).and_then(|()| open_directory(&target));
+            let what = "cannot open directory";
+            let directory =
+                made.map_err(|source| AnnotateError::Io { path: target, what, source })?;
             if same_directory(&directory, &source_directory).map_err(io("cannot look at"))? {
                 return Err(AnnotateError::OntoItself(path));
             }

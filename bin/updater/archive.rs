@@ -23,6 +23,8 @@ const DEEPEST: usize = 6;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) directory: PathBuf,
+    /// Its directory as seen from the archive's own.
+    pub(crate) below: PathBuf,
     pub(crate) name: OsString,
     pub(crate) stamp: Stamp,
 }
@@ -48,6 +50,11 @@ impl Found {
         self.directory.join(&self.name)
     }
 
+    /// Where its annotated form goes: in its own place, or to the same place below `output`.
+    pub(crate) fn target(&self, output: Option<&Path>) -> PathBuf {
+        output.map_or_else(|| self.directory.clone(), |output| output.join(&self.below))
+    }
+
     /// One file, named by the user.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         let meta = fs::symlink_metadata(path)?;
@@ -60,7 +67,7 @@ impl Found {
             .to_owned();
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = parent.unwrap_or(Path::new(".")).to_owned();
-        Ok(Self { directory, name, stamp: Stamp::of(&meta) })
+        Ok(Self { directory, below: PathBuf::new(), name, stamp: Stamp::of(&meta) })
     }
 }
 
@@ -84,54 +91,65 @@ pub(crate) struct Look {
     pub(crate) failed: Vec<(PathBuf, io::Error)>,
 }
 
-/// Looks for final files.
-pub(crate) fn look(root: &Path, finality: Finality) -> Look {
+/// Looks for final files; `output`, where annotated ones are written, is no part of the archive even
+/// if it lies in it.
+pub(crate) fn look(root: &Path, output: Option<&Path>, finality: Finality) -> Look {
+    let output = output.and_then(|path| fs::metadata(path).ok());
+    let walk = Walk { output: output.map(|meta| (meta.dev(), meta.ino())), finality };
     let mut look = Look::default();
-    walk(root, DEEPEST, finality, &mut look);
+    walk.directory(root, Path::new(""), DEEPEST, &mut look);
     look
 }
 
-fn walk(directory: &Path, deeper: usize, finality: Finality, look: &mut Look) {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) => return look.failed.push((directory.to_owned(), error)),
-    };
-    let mut files: Vec<(DateTime, Found)> = Vec::new();
-    let mut below = Vec::new();
-    for entry in entries {
-        let (name, meta) = match entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?)))
-        {
-            Ok(entry) => entry,
-            // Gone between listing and looking: rotated away.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                look.failed.push((directory.to_owned(), error));
-                continue;
-            }
+struct Walk {
+    /// Device and inode of the output directory.
+    output: Option<(u64, u64)>,
+    finality: Finality,
+}
+
+impl Walk {
+    fn directory(&self, path: &Path, below: &Path, deeper: usize, look: &mut Look) {
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) => return look.failed.push((path.to_owned(), error)),
         };
-        if meta.is_dir() {
-            below.push(directory.join(name));
-        } else if meta.is_file()
-            && let Some(start) = slot_start(&name.to_string_lossy())
-        {
-            let (directory, stamp) = (directory.to_owned(), Stamp::of(&meta));
-            files.push((start, Found { directory, name, stamp }));
+        let mut files: Vec<(DateTime, Found)> = Vec::new();
+        let mut directories = Vec::new();
+        for entry in entries {
+            let (name, meta) =
+                match entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?))) {
+                    Ok(entry) => entry,
+                    // Gone between listing and looking: rotated away.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => {
+                        look.failed.push((path.to_owned(), error));
+                        continue;
+                    }
+                };
+            if meta.is_dir() && self.output != Some((meta.dev(), meta.ino())) {
+                directories.push(name);
+            } else if meta.is_file()
+                && let Some(start) = slot_start(&name.to_string_lossy())
+            {
+                let (directory, below) = (path.to_owned(), below.to_owned());
+                files.push((start, Found { directory, below, name, stamp: Stamp::of(&meta) }));
+            }
         }
-    }
-    files.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
-    let slot = told_slot(&files).unwrap_or(finality.slot);
-    let newest = files.last().map(|(start, _)| *start);
-    for (start, file) in files {
-        let followed = newest.is_some_and(|newest| newest > start);
-        match is_final(&file, slot, followed, finality) {
-            Ok(true) => look.final_files.push(file),
-            Ok(false) => look.not_yet += 1,
-            Err(error) => look.failed.push((file.path(), error)),
+        files.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+        let slot = told_slot(&files).unwrap_or(self.finality.slot);
+        let newest = files.last().map(|(start, _)| *start);
+        for (start, file) in files {
+            let followed = newest.is_some_and(|newest| newest > start);
+            match is_final(&file, slot, followed, self.finality) {
+                Ok(true) => look.final_files.push(file),
+                Ok(false) => look.not_yet += 1,
+                Err(error) => look.failed.push((file.path(), error)),
+            }
         }
-    }
-    if deeper > 0 {
-        below.sort();
-        below.iter().for_each(|path| walk(path, deeper - 1, finality, look));
+        directories.sort();
+        for name in directories.iter().filter(|_| deeper > 0) {
+            self.directory(&path.join(name), &below.join(name), deeper - 1, look);
+        }
     }
 }
 
@@ -221,7 +239,7 @@ mod tests {
     fn names(root: &Path, now: u64, grace: u64) -> (Vec<String>, usize) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
         let (slot, grace) = (Duration::from_secs(300), Duration::from_secs(grace));
-        let look = look(root, Finality { now, slot, grace });
+        let look = look(root, None, Finality { now, slot, grace });
         assert!(look.failed.is_empty(), "{:?}", look.failed);
         let names = look.final_files.iter().map(|f| f.name.to_string_lossy().into_owned());
         (names.collect(), look.not_yet)
@@ -255,6 +273,6 @@ mod tests {
     fn a_directory_that_is_not_there_is_said() {
         let finality =
             Finality { now: SystemTime::now(), slot: Duration::ZERO, grace: Duration::ZERO };
-        assert_eq!(look(Path::new("/nonexistent/x"), finality).failed.len(), 1);
+        assert_eq!(look(Path::new("/nonexistent/x"), None, finality).failed.len(), 1);
     }
 }

@@ -72,7 +72,8 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) once: bool,
 
-    /// Write annotated files into this directory and leave the originals alone.
+    /// Write annotated files into this directory, with the same sub-directories, and leave the
+    /// originals alone.
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
 

@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     System { what: &'static str, source: io::Error },
     #[error("no home directory; say where to keep keys with --state DIR")]
     NoHome,
+    #[error("--output takes the files of one directory only: those of several may have one name")]
+    OneOutput,
     #[error("{0:?} is not HOST:PORT")]
     NotATracker(String),
 }
@@ -30,7 +32,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::NotATracker(_) => 2,
+            Self::NotATracker(_) | Self::OneOutput => 2,
             Self::Feed(error) if error.is_about_trust() => 4,
             Self::Feed(_) => 3,
             Self::Trust(_) => 4,

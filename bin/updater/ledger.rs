@@ -71,7 +71,7 @@ impl Ledger {
 /// Where a file stands in the ledger. With an output directory the copy there is what counts, so
 /// that another output directory gets its own.
 fn place(found: &Found, output: Option<&Path>) -> Option<(PathBuf, String)> {
-    let directory = std::fs::canonicalize(output.unwrap_or(&found.directory)).ok()?;
+    let directory = std::fs::canonicalize(found.target(output)).ok()?;
     directory.to_str()?;
     Some((directory, found.name.to_str()?.to_owned()))
 }

@@ -58,6 +58,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         args,
     };
     update.check_directories()?;
+    update.check_output()?;
     // Two threads: the connection is kept alive while files are annotated.
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -130,6 +131,13 @@ impl Update {
             std::fs::read_dir(&path).map_err(|source| Failure::Path { path, source })?;
         }
         Ok(())
+    }
+
+    /// Two archives may have files of one name, but an output directory only one of each.
+    fn check_output(&self) -> Result<(), Failure> {
+        let names: BTreeSet<_> = self.args.file.iter().map(|path| path.file_name()).collect();
+        let sources = self.args.dir.len().max(self.args.file.len() + 1 - names.len());
+        if self.args.output.is_some() && sources > 1 { Err(Failure::OneOutput) } else { Ok(()) }
     }
 
     fn say(&self, what: impl std::fmt::Display) {
@@ -303,8 +311,8 @@ impl Update {
 
     /// Removes what killed updaters left behind where this update is about to write.
     fn clean(&self, files: &[Found]) {
-        let written = |found: &Found| self.args.output.as_ref().unwrap_or(&found.directory).clone();
-        let mut directories: BTreeSet<PathBuf> = files.iter().map(written).collect();
+        let written = files.iter().map(|found| found.target(self.args.output.as_deref()));
+        let mut directories: BTreeSet<PathBuf> = written.filter(|path| path.exists()).collect();
         if self.args.file.is_empty() && self.args.output.is_none() {
             directories.extend(self.directories());
         }
@@ -341,7 +349,7 @@ impl Update {
         let finality = Finality { now: SystemTime::now(), slot, grace };
         let mut files = Vec::new();
         for directory in self.directories() {
-            let look = look(&directory, finality);
+            let look = look(&directory, self.args.output.as_deref(), finality);
             for (path, error) in look.failed {
                 summary.files.failed += 1;
                 eprintln!("updater: {}: {error}", path.display());
