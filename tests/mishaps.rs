@@ -177,6 +177,47 @@ fn a_tracker_is_trusted_on_first_use_only_when_asked_to() {
 }
 
 #[test]
+fn over_a_network_only_authorised_keys_are_served() {
+    if !equipped() {
+        return;
+    }
+    let lab = Lab::new();
+    let (near, far) = (Netns::new("near"), Netns::new("far"));
+    if !lab::wire(&near, &far) {
+        return skip("no veth devices here");
+    }
+    let line = Answer::of(lab.stranger_command().arg("--show-key")).ok().out;
+    Answer::of(lab.tracker_command().args(["--authorize", line.lines().next().unwrap()])).ok();
+    let key = Answer::of(lab.tracker_command().arg("--show-key")).ok().out;
+    let fingerprint = key.lines().last().unwrap();
+    let log = lab.path("tracker.log");
+    let tracker = near
+        .command(env!("CARGO_BIN_EXE_tracker"))
+        .args([&lab.port.to_string(), "--state"])
+        .arg(lab.path("tracker"))
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let tracker = Running(tracker);
+    wait_for("the tracker", || lab::read(&log).contains("serving authorised updaters"));
+    let updater = |state: &str| {
+        let mut command = far.command(env!("CARGO_BIN_EXE_updater"));
+        command.args(["10.99.0.1", &lab.port.to_string(), "--once", "--trust", fingerprint]);
+        command.arg("--dir").arg(lab.directory("empty")).arg("--state").arg(lab.path(state));
+        Answer::of(&mut command)
+    };
+    updater("updater").ok();
+    updater("another").failed(4, "does not let this updater in");
+    // The key for updaters on the tracker's own host, stolen.
+    lab.directory("thief");
+    std::fs::copy(lab.path("tracker/local.key"), lab.path("thief/updater.key")).unwrap();
+    let only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(lab.path("thief/updater.key"), only).unwrap();
+    updater("thief").failed(3, "good on the tracker's own host only");
+    drop(tracker);
+}
+
+#[test]
 fn other_users_of_the_host_are_told_why_not() {
     if !nix::unistd::geteuid().is_root() {
         return skip("only root can be somebody else");

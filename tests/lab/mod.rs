@@ -202,6 +202,21 @@ impl Drop for Netns {
     }
 }
 
+/// A wire between two namespaces; they are 10.99.0.1 and 10.99.0.2 on it. `false` where there are no
+/// veth devices.
+pub fn wire(one: &Netns, other: &Netns) -> bool {
+    let make = ["link", "add", "wire", "netns", &one.0, "type", "veth", "peer", "wire"];
+    let made = Command::new("ip").args(make).args(["netns", &other.0]).output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        return false;
+    }
+    for (netns, address) in [(one, "10.99.0.1/24"), (other, "10.99.0.2/24")] {
+        ip(&["-n", &netns.0, "address", "add", address, "dev", "wire"]);
+        ip(&["-n", &netns.0, "link", "set", "wire", "up"]);
+    }
+    true
+}
+
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().unwrap();
     assert!(output.status.success(), "ip {arguments:?}: {output:?}");
