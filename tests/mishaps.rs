@@ -428,6 +428,40 @@ fn an_output_directory_mirrors_the_archive_even_from_within_it() {
     assert!(said.out.contains("0 annotated, 0 unchanged, 2 skipped"), "{said:?}");
     assert!(!output.join("named").exists());
     run(&[Path::new("--dir"), &output]).failed(2, "of one directory only");
+    // What is there and not ours is not replaced.
+    std::fs::remove_dir_all(lab.path("updater")).unwrap();
+    let theirs = output.join("one/nfcapd.202611210300");
+    std::fs::write(&theirs, "somebody's").unwrap();
+    run(&[]).failed(1, "exists and was not written by an update");
+    assert_eq!(std::fs::read(&theirs).unwrap(), b"somebody's");
+    run(&[Path::new("--force")]).ok();
+}
+
+#[test]
+fn a_tracker_that_has_not_answered_is_no_excuse_to_name_another_hosts_processes() {
+    let (lab, absent) = (Lab::new(), Lab::new());
+    let _tracker = lab.tracker();
+    let flows = lab.directory("flows");
+    let (_socket, address) = own_socket();
+    let path = flows_of(address, &flows, "nfcapd.202611210300", 2);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_updater"));
+    command.args(["127.0.0.1", &absent.port.to_string()]);
+    command.args(["--tracker", &format!("127.0.0.1:{}", lab.port)]).args(file_and_host(&path));
+    command.arg("--state").arg(lab.path("updater"));
+    command.arg("--tracker-state").arg(lab.path("tracker"));
+    Answer::of(&mut command).failed(1, "has not answered yet");
+    assert!(!String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains("mishaps"));
+    // Without a place to mistake, one tracker of two is better than none; the code says so.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_updater"));
+    command.args(["127.0.0.1", &absent.port.to_string()]);
+    command.args(["--tracker", &format!("127.0.0.1:{}", lab.port), "--file"]).arg(&path);
+    command.arg("--state").arg(lab.path("updater"));
+    command.arg("--tracker-state").arg(lab.path("tracker"));
+    Answer::of(&mut command).failed(3, "going on without it");
+    // One tracker under two names would tell everything twice.
+    let twice = format!("localhost:{}", lab.port);
+    let arguments = ["--once", "--tracker", &twice, "--dir", flows.to_str().unwrap()];
+    lab.updater(arguments).failed(3, "followed already");
 }
 
 #[test]

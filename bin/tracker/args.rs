@@ -55,9 +55,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
     pub(crate) keep: Duration,
 
-    /// How many events are kept at most, whatever their age (about 200 bytes of memory each).
-    #[arg(long, value_name = "NUMBER", default_value = "2000000")]
-    pub(crate) keep_events: usize,
+    /// How much memory the kept events may take, in MiB, whatever their age (about 200 bytes each).
+    #[arg(long, value_name = "MIB", default_value = "256")]
+    pub(crate) keep_memory: usize,
 
     /// Congestion control towards updaters; bbr is better over long, lossy links.
     #[arg(long, value_enum, default_value = "cubic")]

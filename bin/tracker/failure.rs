@@ -34,7 +34,7 @@ pub(crate) enum Failure {
     NoHome,
     #[error("the period must be between 1 ms and 1 s, not {}", humantime::format_duration(*.0))]
     Period(Duration),
-    #[error("at least 1000 events must be kept")]
+    #[error("at least 1 MiB of events must be kept")]
     KeepTooLittle,
 }
 

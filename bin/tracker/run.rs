@@ -22,7 +22,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if !(Duration::from_millis(1)..=Duration::from_secs(1)).contains(&args.period) {
         return Err(Failure::Period(args.period));
     }
-    if args.keep_events < 1000 {
+    if args.keep_memory == 0 {
         return Err(Failure::KeepTooLittle);
     }
     let group = args.group.as_deref().map(group_id).transpose()?;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let log = Log::open(incarnation, source.coverage(), procflow_probe::now()?);
     let shared = Arc::new(SharedLog::new(log));
     let nanoseconds = u64::try_from(args.keep.as_nanos()).unwrap_or(u64::MAX);
-    let keep = Keep { nanoseconds, events: args.keep_events };
+    let keep = Keep { nanoseconds, bytes: args.keep_memory.saturating_mul(1 << 20) };
     // The first look on this thread: what exists is known before anybody can ask.
     record(&shared, source.collect()?, None, keep);
     if !args.quiet {

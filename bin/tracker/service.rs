@@ -18,14 +18,16 @@ use crate::failure::Failure;
 use crate::trust::Trust;
 use crate::watch::SharedLog;
 
-/// Connections of one address at a time; an updater needs one.
+/// Handshakes of one source at a time; an updater needs one. All users of this host are one source.
 const MOST_PER_SOURCE: usize = 16;
 
-/// Handshakes at a time. Each costs one signature and a few kilobytes.
-const MOST_HANDSHAKES: usize = 64;
+/// Handshakes at a time. Each costs one signature and a few kilobytes. Who has shown an authorised
+/// key does not count any more, so that strangers cannot shut updaters out for longer than a
+/// handshake lasts.
+const MOST_HANDSHAKES: usize = 512;
 
 /// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// How long an updater may be silent. It answers keep-alives as long as it is there.
 const IDLE: Duration = Duration::from_secs(30);
@@ -91,7 +93,7 @@ impl Service {
         server
             .transport_config(Arc::new(transport))
             .migration(false)
-            .max_incoming(4 * MOST_HANDSHAKES)
+            .max_incoming(2 * MOST_HANDSHAKES)
             .incoming_buffer_size(4 << 10)
             .incoming_buffer_size_total(256 << 10);
         Ok(Self {
@@ -155,8 +157,7 @@ impl Service {
 
     async fn admit(self: Arc<Self>, incoming: Incoming) {
         let address = incoming.remote_address().ip().to_canonical();
-        let (Some(_place), Ok(permit)) = (self.enter(address), self.handshakes.try_acquire())
-        else {
+        let (Some(place), Ok(permit)) = (self.enter(address), self.handshakes.try_acquire()) else {
             self.turned_away.fetch_add(1, Ordering::Relaxed);
             incoming.refuse();
             return;
@@ -167,7 +168,7 @@ impl Service {
             // An unknown key was counted and said where it was refused.
             Ok(Err(_)) | Err(_) => return,
         };
-        drop(permit);
+        drop((place, permit));
         let Some(key) = peer_key(&connection) else { return };
         if self.trust.is_local(key) && !address.is_loopback() {
             let reason = b"this key is good on the tracker's own host only";
@@ -183,8 +184,15 @@ impl Service {
         }
     }
 
-    /// A place among the connections of an address, given back when dropped.
+    /// A place among the handshakes of a source, given back when dropped. A host that has IPv6 has
+    /// 2^64 addresses; they count as one.
     fn enter(&self, address: IpAddr) -> Option<Place<'_>> {
+        let address = match address {
+            IpAddr::V6(address) => {
+                IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
+            }
+            v4 => v4,
+        };
         let mut counts = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
         if *count >= MOST_PER_SOURCE {

@@ -2,10 +2,12 @@
 //! the first steps on one host work by themselves.
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use procflow_store::StateDirectory;
 use procflow_wire::{Admission, PublicKey, SecretKey};
@@ -27,9 +29,11 @@ pub(crate) struct Trust {
 /// `authorized_updaters` as it was when last looked at.
 #[derive(Default)]
 struct Cache {
-    modified: Option<SystemTime>,
+    stamp: Option<(SystemTime, u64, u64)>,
     keys: BTreeSet<PublicKey>,
-    last_refused: Option<PublicKey>,
+    /// When a refusal was last said, and how many were not since.
+    said: Option<Instant>,
+    unsaid: u64,
 }
 
 impl Trust {
@@ -38,7 +42,7 @@ impl Trust {
         let own = secret(&state, "tracker.key", 0o600)?;
         let line = format!("{}\n", own.public());
         if state.read("tracker.pub")?.as_ref() != Some(&line) {
-            state.replace("tracker.pub", &line, 0o640)?;
+            state.replace("tracker.pub", &line, 0o644)?;
         }
         let local = secret(&state, "local.key", 0o640)?.public();
         let (cache, refused) = (Mutex::default(), AtomicU64::new(0));
@@ -49,6 +53,7 @@ impl Trust {
     pub(crate) fn authorize(&self, line: &str) -> Result<PublicKey, Failure> {
         let line = line.trim();
         let key: PublicKey = line.parse()?;
+        let _alone = self.state.alone()?;
         if line.chars().any(char::is_control) {
             return Err(procflow_wire::KeyError::Line.into());
         }
@@ -93,18 +98,26 @@ impl Trust {
     /// no restart.
     fn with_authorized<T>(&self, look: impl FnOnce(&BTreeSet<PublicKey>) -> T) -> T {
         let path = self.authorized_file();
-        let modified = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+        let stamp = std::fs::metadata(&path)
+            .and_then(|meta| Ok((meta.modified()?, meta.len(), meta.ino())))
+            .ok();
         let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if cache.modified != modified {
-            cache.modified = modified;
+        if cache.stamp != stamp {
             match self.state.read(AUTHORIZED) {
                 Ok(text) => {
+                    cache.stamp = stamp;
                     cache.keys = parse(&text.unwrap_or_default(), |number, error| {
                         eprintln!("tracker: {}:{number}: {error}; line ignored", path.display());
                     });
                 }
-                // Who was let in stays in, nobody else gets in.
-                Err(error) => eprintln!("tracker: {error}"),
+                // Who cannot be read about is not let in; it is tried again at the next question.
+                Err(error) => {
+                    if !cache.keys.is_empty() {
+                        eprintln!("tracker: {error}; nobody is let in until it can be read");
+                    }
+                    cache.keys.clear();
+                    cache.stamp = None;
+                }
             }
         }
         look(&cache.keys)
@@ -117,13 +130,27 @@ impl Admission for Trust {
             return true;
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
-        let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Once for each stranger in turn: a flood of one key makes one line.
-        if cache.last_refused.replace(key) != Some(key) && !self.quiet {
-            eprintln!(
-                "tracker: refused an updater with the unknown key {}; to let it in: tracker \
-                 --authorize '{key}'",
-                key.fingerprint()
+        // Once a second: strangers make their keys for nothing. Said without the lock, because
+        // whoever reads standard error may be slow.
+        let unsaid = {
+            let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if cache.said.is_some_and(|said| said.elapsed() < Duration::from_secs(1)) {
+                cache.unsaid += 1;
+                return false;
+            }
+            cache.said = Some(Instant::now());
+            std::mem::take(&mut cache.unsaid)
+        };
+        if !self.quiet {
+            let more = match unsaid {
+                0 => String::new(),
+                unsaid => format!(" ({unsaid} more since the last)"),
+            };
+            let fingerprint = key.fingerprint();
+            let _ = writeln!(
+                std::io::stderr(),
+                "tracker: refused an updater with the unknown key {fingerprint}{more}; to let it \
+                 in: tracker --authorize '{key}'"
             );
         }
         false

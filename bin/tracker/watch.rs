@@ -38,8 +38,11 @@ impl SharedLog {
 #[derive(Clone, Copy)]
 pub(crate) struct Keep {
     pub(crate) nanoseconds: u64,
-    pub(crate) events: usize,
+    pub(crate) bytes: usize,
 }
+
+/// Looks further apart than this leave a gap, in nanoseconds: twice the longest period.
+const LATE: u64 = 2_000_000_000;
 
 /// Asks the source until told to stop.
 ///
@@ -85,6 +88,14 @@ pub(crate) fn watch(
 pub(crate) fn record(shared: &SharedLog, batch: Batch, gap: Option<Gap>, keep: Keep) {
     let mut log = shared.lock();
     let before = log.newest();
+    // A look that came this late (a stopped process, a host out of breath) did not watch.
+    let last = log.watched_until();
+    let late = gap.is_none() && batch.watched_until > last.plus(LATE);
+    let gap = if late {
+        Some(Gap { begin: last, end: batch.watched_until, cause: GapCause::SourceFailed })
+    } else {
+        gap
+    };
     if let Some(gap) = gap {
         log.push(gap.end, Change::Gap(gap));
     }
@@ -92,7 +103,7 @@ pub(crate) fn record(shared: &SharedLog, batch: Batch, gap: Option<Gap>, keep: K
         log.push(time, change);
     }
     log.watched(batch.watched_until);
-    log.prune(batch.watched_until.minus(keep.nanoseconds), keep.events);
+    log.prune(batch.watched_until.minus(keep.nanoseconds), keep.bytes);
     let changed = log.newest() != before;
     drop(log);
     if changed {

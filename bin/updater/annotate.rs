@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{Mode, fchmod, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
@@ -40,8 +40,18 @@ pub(crate) enum AnnotateError {
     Changed(PathBuf),
     #[error("{} would be written over itself; choose another --output", .0.display())]
     OntoItself(PathBuf),
+    #[error("{} exists and was not written by an update; --force replaces it", .0.display())]
+    Exists(PathBuf),
     #[error("stopped while annotating {}; it is as it was", .0.display())]
     Stopped(PathBuf),
+}
+
+/// Where annotated files go instead of into the original's place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output<'a> {
+    pub(crate) path: &'a Path,
+    /// Whether a file that is there already is our own.
+    pub(crate) may_replace: bool,
 }
 
 /// What became of a file.
@@ -60,7 +70,7 @@ pub(crate) struct Annotated {
 /// next block.
 pub(crate) fn annotate(
     found: &Found,
-    output: Option<&Path>,
+    output: Option<Output<'_>>,
     stop: &AtomicBool,
     decide: impl FnMut(&Flow<'_>, &mut UserName),
 ) -> Result<Annotated, AnnotateError> {
@@ -81,7 +91,7 @@ pub(crate) fn annotate(
     let target_directory = match output {
         None => source_directory.try_clone().map_err(io("cannot open directory"))?,
         Some(output) => {
-            let target = found.target(Some(output));
+            let target = found.target(Some(output.path));
             let made = std::fs::create_dir_all(&target).and_then(|()| open_directory(&target));
             let what = "cannot open directory";
             let directory =
@@ -128,7 +138,14 @@ pub(crate) fn annotate(
         return Err(AnnotateError::Changed(path));
     }
     let stamp = unfinished.file.metadata().map_err(io("cannot look at"))?;
-    unfinished.finish(&found.name).map_err(io("cannot replace"))?;
+    let replace = output.is_none_or(|output| output.may_replace);
+    match unfinished.finish(&found.name, replace) {
+        Err(error) if !replace && error.kind() == io::ErrorKind::AlreadyExists => {
+            let directory = found.target(output.map(|output| output.path));
+            return Err(AnnotateError::Exists(directory.join(&found.name)));
+        }
+        finished => finished.map_err(io("cannot replace"))?,
+    }
     Ok(Annotated { summary, stamp: Stamp::of(&stamp), replaced: true })
 }
 
@@ -184,9 +201,15 @@ impl Unfinished {
         Ok(futimens(&self.file, &accessed, &modified)?)
     }
 
-    /// Gives it its name, in the place of what had it.
-    fn finish(mut self, name: &OsStr) -> io::Result<()> {
-        renameat(&self.directory, self.name.as_os_str(), &self.directory, name)?;
+    /// Gives it its name; in the place of what had it, if that is allowed.
+    fn finish(mut self, name: &OsStr, replace: bool) -> io::Result<()> {
+        // Ours still, under that name? In a container of its own, another updater may have our pid.
+        let there = open_file(&self.directory, &self.name)?.metadata()?;
+        if Stamp::of(&there).inode != Stamp::of(&self.file.metadata()?).inode {
+            return Err(io::Error::other("the unfinished file was replaced by another process"));
+        }
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::RENAME_NOREPLACE };
+        renameat2(&self.directory, self.name.as_os_str(), &self.directory, name, flags)?;
         self.finished = true;
         File::from(self.directory.try_clone()?).sync_all()
     }

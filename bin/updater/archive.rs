@@ -8,11 +8,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::civil::DateTime;
+use nix::fcntl::OFlag;
 use procflow_nfdump::Reader;
 
 /// Sub-directories are followed so deep: nfcapd makes at most four levels (`-S 4`), below one for
@@ -192,7 +193,9 @@ fn is_final(file: &Found, slot: Duration, followed: bool, finality: Finality) ->
     if followed {
         return Ok(true);
     }
-    let opened = match fs::File::open(file.path()) {
+    // Looked at a moment ago; if it is a link or a FIFO by now, it is not followed or waited for.
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let opened = match fs::OpenOptions::new().read(true).custom_flags(flags).open(file.path()) {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),

@@ -115,7 +115,7 @@ pub(crate) struct Args {
     pub(crate) grace: Duration,
 
     /// Write every flow with its answer to FILE: CSV if it ends in .csv, else JSON lines; `-` for
-    /// standard output.
+    /// standard output. A file that is looked at again is reported again.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
 

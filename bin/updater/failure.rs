@@ -33,8 +33,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NotATracker(_) | Self::OneOutput => 2,
-            Self::Feed(error) if error.is_about_trust() => 4,
-            Self::Feed(_) => 3,
+            Self::Feed(error) => error.exit_code(),
             Self::Trust(_) => 4,
             _ => 1,
         }

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a tracker may be silent in a conversation. It has something to say every second.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// How long a tracker may take to tell all it knows, before others get their turn.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// TLS' alert "access denied" (RFC 8446 section 6.2) as QUIC carries it (RFC 9001 section 4.8).
 const ACCESS_DENIED: u64 = 0x100 + 49;
 
@@ -47,8 +50,8 @@ pub(crate) enum FeedError {
     )]
     ChangedKey { name: String, key: PublicKey, expected: String, known: std::path::PathBuf },
     #[error(
-        "the tracker at {name} does not let this updater in. To let it in, run there\n  tracker \
-         --authorize '{own} updater'{hint}"
+        "the tracker at {name} does not let this updater in. To let it in, run there (as the user \
+         that runs it, and with its --state if it has one)\n  tracker --authorize '{own} updater'{hint}"
     )]
     NotAuthorized { name: String, own: PublicKey, hint: String },
     #[error("the tracker at {name} does not speak this protocol: {source}")]
@@ -57,6 +60,8 @@ pub(crate) enum FeedError {
     Trust(#[from] TrustError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("the tracker at {0} is one that is followed already, under another name")]
+    Twice(String),
     #[error("cannot open a UDP socket: {0}")]
     Socket(std::io::Error),
 }
@@ -69,8 +74,12 @@ impl FeedError {
             Self::UnknownTracker { .. }
                 | Self::ChangedKey { .. }
                 | Self::NotAuthorized { .. }
-                | Self::Trust(_)
+                | Self::Trust(TrustError::Key { .. } | TrustError::Make(_))
         )
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        if self.is_about_trust() { 4 } else { 3 }
     }
 }
 
@@ -109,22 +118,47 @@ impl Feed {
         self.position.map(|position| position.incarnation.host)
     }
 
-    /// Gets everything that the tracker knows now.
+    /// Gets everything that the tracker knows now; whose host it is. `others` are followed already.
     pub(crate) async fn pull(
         &mut self,
         trust: &Trust,
         histories: &mut Histories,
-    ) -> Result<(), FeedError> {
+        others: &[HostId],
+    ) -> Result<HostId, FeedError> {
+        let name = self.name.clone();
+        match tokio::time::timeout(LONGEST, self.pull_all(trust, histories, others)).await {
+            Ok(result) => result,
+            Err(_) => {
+                // What came is kept; it goes on from there.
+                self.link = None;
+                let longest = humantime::format_duration(LONGEST);
+                Err(FeedError::Lost { name, reason: format!("not up to date after {longest}") })
+            }
+        }
+    }
+
+    async fn pull_all(
+        &mut self,
+        trust: &Trust,
+        histories: &mut Histories,
+        others: &[HostId],
+    ) -> Result<HostId, FeedError> {
         // A connection that was left open may be dead without either side knowing.
         let stale = self.link.as_ref().is_none_or(|l| l.connection.close_reason().is_some());
         if stale {
             self.link = Some(self.connect(trust).await?);
         }
+        let host = self.link.as_ref().map(|link| link.host);
+        let host = host.ok_or_else(|| FeedError::NoAnswer { name: self.name.clone() })?;
+        if others.contains(&host) {
+            self.link = None;
+            return Err(FeedError::Twice(self.name.clone()));
+        }
         let result = self.converse(Mode::Pull, histories).await;
         if result.is_err() {
             self.link = None;
         }
-        result
+        result.map(|()| host)
     }
 
     /// Stays and listens, until dropped; ends only with an error.
@@ -279,13 +313,15 @@ fn refused(
     }
     match error {
         ConnectionError::ConnectionClosed(close)
-            if u64::from(close.error_code) == ACCESS_DENIED =>
+            // Before it showed its key, anybody could have said so.
+            if u64::from(close.error_code) == ACCESS_DENIED && check.seen().is_some() =>
         {
             FeedError::NotAuthorized { name, own, hint }
         }
         ConnectionError::TimedOut => FeedError::NoAnswer { name },
         ConnectionError::ApplicationClosed(close) => {
-            let reason = String::from_utf8_lossy(&close.reason).into_owned();
+            let reason = String::from_utf8_lossy(&close.reason);
+            let reason = reason.chars().filter(|c| !c.is_control()).take(200).collect();
             FeedError::Lost { name, reason }
         }
         error => FeedError::Lost { name, reason: error.to_string() },

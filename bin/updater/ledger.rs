@@ -15,9 +15,10 @@ const FILE: &str = "finished.json";
 
 /// Finished files by the (absolute) path of their directory, then by their name.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
 pub(crate) struct Ledger {
     directories: BTreeMap<PathBuf, BTreeMap<String, Entry>>,
+    #[serde(skip)]
+    changed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,14 +38,26 @@ impl Ledger {
     /// Reads the ledger. One that cannot be understood counts as empty: files are then read again,
     /// which costs time and nothing else.
     pub(crate) fn read(state: &StateDirectory) -> Result<Self, StateError> {
-        let text = state.read(FILE)?.unwrap_or_default();
-        Ok(serde_json::from_str(&text).unwrap_or_default())
+        let text = match state.read(FILE) {
+            Err(StateError::Content { .. }) => None,
+            read => read?,
+        };
+        Ok(serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default())
     }
 
-    /// Writes it, without the files that are gone.
-    pub(crate) fn write(&mut self, state: &StateDirectory) -> Result<(), StateError> {
+    /// Writes it if it changed, without the files that are gone, and those that nobody asks about
+    /// any more because they are older than `known_since` (nanoseconds since the epoch).
+    pub(crate) fn write(
+        &mut self,
+        state: &StateDirectory,
+        known_since: Option<i128>,
+    ) -> Result<(), StateError> {
+        if !std::mem::take(&mut self.changed) {
+            return Ok(());
+        }
+        let asked = |entry: &Entry| known_since.is_none_or(|since| entry.modified >= since);
         self.directories.retain(|directory, files| {
-            files.retain(|name, _| directory.join(name).exists());
+            files.retain(|name, entry| asked(entry) && directory.join(name).exists());
             !files.is_empty()
         });
         // Paths that are not Unicode are never entered, so this cannot fail.
@@ -59,11 +72,18 @@ impl Ledger {
         known == Some(&found.stamp.into())
     }
 
+    /// Whether an update wrote to where this file's annotated form goes.
+    pub(crate) fn wrote(&self, found: &Found, output: Option<&Path>) -> bool {
+        let Some((directory, name)) = place(found, output) else { return false };
+        self.directories.get(&directory).is_some_and(|files| files.contains_key(&name))
+    }
+
     /// This file, as it is now, is finished.
     pub(crate) fn enter(&mut self, found: &Found, output: Option<&Path>, now: Stamp) {
         if let Some((directory, name)) = place(found, output) {
             let stamp = if output.is_some() { found.stamp } else { now };
-            self.directories.entry(directory).or_default().insert(name, stamp.into());
+            let files = self.directories.entry(directory).or_default();
+            self.changed |= files.insert(name, stamp.into()) != Some(stamp.into());
         }
     }
 }
@@ -90,14 +110,15 @@ mod tests {
         let mut ledger = Ledger::read(&state).unwrap();
         assert!(!ledger.has(&found, None));
         ledger.enter(&found, None, found.stamp);
-        ledger.write(&state).unwrap();
+        ledger.write(&state, None).unwrap();
         let mut ledger = Ledger::read(&state).unwrap();
         assert!(ledger.has(&found, None));
         assert!(!ledger.has(&found, Some(&place.path().join("state"))));
         std::fs::write(&path, "xy").unwrap();
         assert!(!ledger.has(&Found::at(&path).unwrap(), None));
         std::fs::remove_file(&path).unwrap();
-        ledger.write(&state).unwrap();
+        ledger.changed = true;
+        ledger.write(&state, None).unwrap();
         assert!(ledger.directories.is_empty());
     }
 }

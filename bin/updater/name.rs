@@ -89,7 +89,7 @@ impl FromStr for Template {
 fn harmless(c: char) -> bool {
     let ours = matches!(c, '>' | '|' | '?');
     let nfdumps = matches!(c, '"' | '\'' | ',' | '\\' | '`');
-    let invisible = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fffd}');
+    let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fffd}');
     !(ours || nfdumps || invisible || c.is_control())
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Report {
     sink: Sink,
     /// The first failure; nothing is written after it.
     failed: Option<io::Error>,
+    /// Whether it was said.
+    broken: bool,
 }
 
 enum Sink {
@@ -103,7 +105,7 @@ impl Report {
         } else {
             Sink::Lines(BufWriter::new(inner))
         };
-        Ok(Self { path: path.to_owned(), sink, failed: None })
+        Ok(Self { path: path.to_owned(), sink, failed: None, broken: false })
     }
 
     /// Adds a flow.
@@ -115,7 +117,7 @@ impl Report {
         attribution: &Attribution,
         name: Option<&str>,
     ) {
-        if self.failed.is_some() {
+        if self.failed.is_some() || self.broken {
             return;
         }
         let line = Line {
@@ -149,6 +151,7 @@ impl Report {
                 Sink::Csv(writer) => writer.flush(),
             },
         };
+        self.broken |= flushed.is_err();
         flushed.map_err(|error| (self.path.clone(), error))
     }
 }

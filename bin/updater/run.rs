@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
-use procflow_binding::{Histories, Place, Vantage, WhichNamespace};
+use procflow_binding::{Attribution, Histories, Owner, Place, Reason, Vantage, WhichNamespace};
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 use procflow_nfdump::{Flow, UserName};
 use procflow_store::{StateDirectory, default_state};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::annotate::{AnnotateError, Annotated, annotate, clean};
+use crate::annotate::{AnnotateError, Annotated, Output, annotate, clean};
 use crate::archive::{Finality, Found, look};
 use crate::args::{Args, VantageName};
 use crate::failure::Failure;
@@ -53,19 +53,22 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         feeds,
         report: report.transpose()?,
         histories: Histories::default(),
-        complete: false,
+        missing: None,
         stop: Arc::default(),
         args,
     };
     update.check_directories()?;
     update.check_output()?;
     // Two threads: the connection is kept alive while files are annotated.
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-        .map_err(|source| Failure::System { what: "cannot start the runtime", source })?
-        .block_on(update.run())
+        .map_err(|source| Failure::System { what: "cannot start the runtime", source })?;
+    let result = runtime.block_on(update.run());
+    // A look-up of a name may hang for much longer; nobody waits for it any more.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    result
 }
 
 /// The trackers to follow; the first is the one that `--vantage host` means.
@@ -109,8 +112,8 @@ struct Update {
     ledger: Ledger,
     report: Option<Report>,
     histories: Histories,
-    /// Whether every tracker answered when last asked.
-    complete: bool,
+    /// The exit code for the trackers that did not answer when last asked, if any.
+    missing: Option<u8>,
     stop: Arc<AtomicBool>,
 }
 
@@ -177,7 +180,7 @@ impl Update {
                 () = told.notified() => break,
             };
             match pulled {
-                Ok(()) => failures += self.pass(),
+                Ok(()) => failures = self.pass(),
                 Err(error) if pause.is_none() || error.is_about_trust() => return Err(error.into()),
                 Err(error) => eprintln!("updater: {error}; trying again"),
             }
@@ -200,34 +203,35 @@ impl Update {
         Ok(match (stopped_by, failures) {
             // Stopping is how an updater that repeats itself ends; a single update is not done.
             (signal @ 1.., _) if pause.is_none() => ExitCode::from(128 + signal),
+            (0, 0) if pause.is_none() => ExitCode::from(self.missing.unwrap_or(0)),
             (_, 0) => ExitCode::SUCCESS,
             _ => ExitCode::from(1),
         })
     }
 
-    /// Gets all events of all trackers. One that does not answer keeps nobody else waiting: its
-    /// flows stay unknown for now. Fails when none answers, or when a person has to act.
+    /// Gets all events of all trackers. One that does not answer, or is not trusted, keeps nobody
+    /// else waiting: its flows stay unknown for now. Fails when none answers.
     async fn pull(&mut self) -> Result<(), FeedError> {
-        self.complete = true;
-        let mut answered = 0;
-        let mut failure = None;
+        self.missing = None;
+        let mut hosts = Vec::new();
+        let mut failures = Vec::new();
         for feed in &mut self.feeds {
-            match feed.pull(&self.trust, &mut self.histories).await {
-                Ok(()) => answered += 1,
-                Err(error) if error.is_about_trust() => return Err(error),
-                Err(error) => failure = Some(error),
+            match feed.pull(&self.trust, &mut self.histories, &hosts).await {
+                Ok(host) => hosts.push(host),
+                Err(error) => failures.push(error),
             }
         }
-        if let Some(error) = failure {
-            if answered == 0 {
-                return Err(error);
-            }
+        if hosts.is_empty()
+            && let Some(error) = failures.pop()
+        {
+            return Err(error);
+        }
+        for error in failures {
             eprintln!("updater: {error}; going on without it");
-            self.complete = false;
+            self.missing = Some(error.exit_code());
         }
-        let keep = i64::try_from(self.args.keep.as_nanos()).unwrap_or(i64::MAX);
-        let before = Timestamp(real_time().0.saturating_sub(keep));
-        self.histories.prune(before, self.args.flow_clock.into());
+        let keep = u64::try_from(self.args.keep.as_nanos()).unwrap_or(u64::MAX);
+        self.histories.prune(keep, real_time(), self.args.flow_clock.into());
         Ok(())
     }
 
@@ -251,12 +255,13 @@ impl Update {
     /// One update; how many files and directories failed.
     fn pass(&mut self) -> u64 {
         let mut summary = Summary::default();
-        if let Place::Inside(host, which) = self.vantage().place
-            && !self.histories.has_namespace(host, &which)
-        {
-            eprintln!("updater: the tracker knows no network namespace {}", spell(&which));
-            return 1;
-        }
+        let vantage = match self.vantage() {
+            Ok(vantage) => vantage,
+            Err(why) => {
+                eprintln!("updater: {why}");
+                return 1;
+            }
+        };
         let files = self.candidates(&mut summary);
         self.clean(&files);
         let progress = io::stderr().is_terminal() && !self.args.quiet;
@@ -269,7 +274,7 @@ impl Update {
                 eprint!("\r\x1b[Kfile {} of {count}: {}", i + 1, found.path().display());
                 let _ = io::stderr().flush();
             }
-            let result = self.annotate(&found, &mut summary);
+            let result = self.annotate(&found, &vantage, &mut summary);
             if progress {
                 eprint!("\r\x1b[K");
             }
@@ -282,7 +287,8 @@ impl Update {
                 }
             }
         }
-        if let Err(error) = self.ledger.write(self.trust.state()) {
+        let known_since = self.known_since().filter(|_| self.args.output.is_none());
+        if let Err(error) = self.ledger.write(self.trust.state(), known_since) {
             summary.files.failed += 1;
             eprintln!("updater: {error}");
         }
@@ -299,7 +305,11 @@ impl Update {
             // No map keys but strings, so this cannot fail.
             println!("{}", serde_json::to_string(summary).unwrap_or_default());
         } else if !self.args.quiet && (self.once() || !summary.is_empty()) {
-            println!("{summary}");
+            if self.args.report.as_deref() == Some(Path::new("-")) {
+                eprintln!("{summary}");
+            } else {
+                println!("{summary}");
+            }
         }
         if summary.ambiguous_places > 0 && self.args.vantage == VantageName::Outside {
             self.say(
@@ -379,36 +389,57 @@ impl Update {
             .map(|since: Timestamp| i128::from(since.0) - slack)
     }
 
-    fn vantage(&self) -> Vantage {
-        let place = match (&self.args.vantage, self.feeds.first().and_then(Feed::host)) {
-            (VantageName::Inside(which), Some(host)) => Place::Inside(host, which.clone()),
-            _ => Place::Outside,
+    /// Where the flows were seen; or why that cannot be told yet.
+    fn vantage(&self) -> Result<Vantage, String> {
+        let place = match &self.args.vantage {
+            VantageName::Outside => Place::Outside,
+            VantageName::Inside(which) => {
+                // Not to be mistaken for "outside", where another host might be named.
+                let feed = self.feeds.first();
+                let host = feed.and_then(Feed::host).ok_or(
+                    "the first tracker, whose host --vantage means, has not answered yet; nothing is \
+                     annotated without it",
+                )?;
+                if !self.histories.has_namespace(host, which) {
+                    return Err(format!("the tracker knows no network namespace {}", spell(which)));
+                }
+                Place::Inside(host, which.clone())
+            }
         };
         let tolerance = u64::try_from(self.args.tolerance.as_nanos()).unwrap_or(u64::MAX);
-        Vantage { place, clock: self.args.flow_clock.into(), tolerance }
+        Ok(Vantage { place, clock: self.args.flow_clock.into(), tolerance })
     }
 
-    fn annotate(&mut self, found: &Found, summary: &mut Summary) -> Result<(), AnnotateError> {
-        let vantage = self.vantage();
+    fn annotate(
+        &mut self,
+        found: &Found,
+        vantage: &Vantage,
+        summary: &mut Summary,
+    ) -> Result<(), AnnotateError> {
+        // Flows that wait for events, or for a tracker, are looked at again - for a while; a name
+        // given to them now would stand in the way of the better one.
+        let age = i128::from(real_time().0) - found.stamp.modified;
+        let again = !self.once() && age <= WAIT;
+        let missing = self.missing.is_some();
         let path = found.path();
         let path_text = path.to_string_lossy();
         let mut seen = Summary::default();
-        let Self { args, histories, report, stop, .. } = self;
+        let Self { args, histories, report, stop, ledger, .. } = self;
+        let output = args.output.as_deref().map(|path| Output {
+            path,
+            may_replace: args.force || ledger.wrote(found, Some(path)),
+        });
         let Annotated { summary: written, stamp, replaced } =
-            annotate(found, args.output.as_deref(), stop, |flow, name_out| {
-                decide(
-                    flow,
-                    name_out,
-                    &mut seen,
-                    histories,
-                    &vantage,
-                    args,
-                    |key, answer, name| {
-                        if let Some(report) = report.as_mut() {
-                            report.add(&path_text, flow, key, answer, name);
-                        }
-                    },
-                );
+            annotate(found, output, stop, |flow, name_out| {
+                let Some((key, answer)) = attribute(flow, histories, vantage, &mut seen) else {
+                    return;
+                };
+                let waits = again && may_get_better(&answer, missing);
+                let name = name(&answer, &args.name, args.miss).filter(|_| !waits);
+                if let Some(report) = report.as_mut() {
+                    report.add(&path_text, flow, &key, &answer, name.as_deref());
+                }
+                write_name(name, flow, name_out, args.replace_names, &mut seen);
             })?;
         seen.flows.no_room = written.no_room;
         seen.flows.named = seen.flows.named.saturating_sub(written.no_room);
@@ -417,10 +448,7 @@ impl Update {
         } else {
             seen.files.unchanged = 1;
         }
-        // Flows that wait for events, or for a tracker, are looked at again - for a while.
-        let age = i128::from(real_time().0) - found.stamp.modified;
-        let waits = seen.waits() || !self.complete;
-        if !waits || age > WAIT {
+        if !(again && (seen.waits() || missing)) {
             self.ledger.enter(found, self.args.output.as_deref(), stamp);
         }
         summary.add(seen);
@@ -428,20 +456,17 @@ impl Update {
     }
 }
 
-/// Attributes a flow and decides what its name is to be.
-fn decide(
+/// Asks the one join about a flow; `None` for one that is never attributed.
+fn attribute(
     flow: &Flow<'_>,
-    name_out: &mut UserName,
-    seen: &mut Summary,
     histories: &Histories,
     vantage: &Vantage,
-    args: &Args,
-    report: impl FnOnce(&FlowKey, &procflow_binding::Attribution, Option<&str>),
-) {
+    seen: &mut Summary,
+) -> Option<(FlowKey, Attribution)> {
     seen.flows.read += 1;
     if flow.anonymised {
         seen.flows.anonymised += 1;
-        return;
+        return None;
     }
     let key = FlowKey {
         protocol: Protocol(flow.protocol),
@@ -454,22 +479,35 @@ fn decide(
     };
     let answer = histories.attribute(&key, interval, vantage);
     seen.count(&answer);
-    let name = name(&answer, &args.name, args.miss);
-    report(&key, &answer, name.as_deref());
-    let Some(name) = name else {
-        seen.flows.foreign_names_kept += u64::from(flow.user_name.is_some());
-        return;
-    };
-    match flow.user_name {
-        None => {
-            seen.flows.named += 1;
+    Some((key, answer))
+}
+
+/// Whether events still to come, or a tracker that is missing now, may say more.
+fn may_get_better(answer: &Attribution, missing: bool) -> bool {
+    [&answer.source, &answer.destination].into_iter().any(|end| match end {
+        Owner::Unknown(Reason::NotYetKnown) => true,
+        Owner::Unknown(Reason::NotThisHost) => missing,
+        _ => false,
+    })
+}
+
+/// Gives a flow its name, or leaves it the one that it has.
+fn write_name(
+    name: Option<String>,
+    flow: &Flow<'_>,
+    name_out: &mut UserName,
+    replace: bool,
+    seen: &mut Summary,
+) {
+    let flows = &mut seen.flows;
+    match (name, flow.user_name) {
+        (None, there) => flows.foreign_names_kept += u64::from(there.is_some()),
+        (Some(name), Some(there)) if there == name.as_bytes() => flows.already_named += 1,
+        (Some(_), Some(_)) if !replace => flows.foreign_names_kept += 1,
+        (Some(name), there) => {
+            flows.named += u64::from(there.is_none());
+            flows.foreign_names_replaced += u64::from(there.is_some());
             name_out.set(&name);
         }
-        Some(there) if there == name.as_bytes() => seen.flows.already_named += 1,
-        Some(_) if args.replace_names => {
-            seen.flows.foreign_names_replaced += 1;
-            name_out.set(&name);
-        }
-        Some(_) => seen.flows.foreign_names_kept += 1,
     }
 }

@@ -3,7 +3,7 @@
 //! There is one join, [`Histories::attribute`]; every program that names processes calls it. The
 //! answers are defined in `docs/attribution.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -151,11 +151,15 @@ impl fmt::Display for Reason {
 #[derive(Debug, Default)]
 pub struct Histories {
     histories: BTreeMap<(HostId, BootId), History>,
+    /// The boot of each host that was heard last.
+    current: BTreeMap<HostId, BootId>,
 }
 
 impl Histories {
-    /// The history of a boot of a host; made empty if there is none.
+    /// The history of a boot of a host; made empty if there is none. It is the host's current one
+    /// from now on.
     pub fn entry(&mut self, host: HostId, boot: BootId) -> &mut History {
+        self.current.insert(host, boot);
         self.histories.entry((host, boot)).or_insert_with(|| History::new(host, boot))
     }
 
@@ -169,10 +173,18 @@ impl Histories {
         self.histories.values_mut()
     }
 
-    /// Forgets what ended before `before`, and boots of which nothing is left.
-    pub fn prune(&mut self, before: Timestamp, clock: FlowClock) {
-        self.histories.retain(|_, history| {
-            let Some(moment) = history.moment(before, clock) else { return true };
+    /// Keeps what ended within the last `keep` nanoseconds: of a host's current boot, as its own
+    /// clock counts them; of its earlier boots, as real time does (`now`). An earlier boot of which
+    /// nothing is left is forgotten; the current one never is, its tracker goes on telling it.
+    pub fn prune(&mut self, keep: u64, now: Timestamp, clock: FlowClock) {
+        let before = Timestamp(now.0.saturating_sub_unsigned(keep));
+        let current = &self.current;
+        self.histories.retain(|(host, boot), history| {
+            if current.get(host) == Some(boot) {
+                history.prune(history.end().minus(keep));
+                return true;
+            }
+            let Some(moment) = history.moment(before, clock) else { return false };
             history.prune(moment);
             moment <= history.end()
         });
@@ -296,10 +308,6 @@ impl Life<'_> {
         self.first_seen.plus(question.tolerance) <= *question.stretch.end()
             && question.stretch.start().plus(question.tolerance) <= self.last_seen
     }
-
-    fn coexists(&self, other: &Self) -> bool {
-        self.first_seen <= other.last_seen && other.first_seen <= self.last_seen
-    }
 }
 
 /// What the sockets of one kind (connected, or bound) say.
@@ -337,6 +345,12 @@ impl History {
         }
         match (exact, bound) {
             (Match::Nothing, Match::Nothing) => self.silence(question),
+            // All the time that nobody watched, a connected socket may have been there and taken it.
+            (Match::Nothing, Match::Found { holders, quality: Quality::LocalEndpoint })
+                if !self.watched_any(&question.stretch) =>
+            {
+                Owner::Known { holders, quality: Quality::Extrapolated }
+            }
             (Match::Nothing, bound) => bound.into_owner(),
             // The connection was there but nobody held it: not accepted yet, or over already. Who
             // listened for it is known all the same.
@@ -399,8 +413,12 @@ impl History {
         // One owner set whichever it was; or sockets that lived side by side (SO_REUSEPORT); or
         // successive ones that the record certainly spans. Anything else, time cannot separate.
         let same = all.iter().all(|life| holders(&[life]) == everyone);
-        let together = all.iter().all(|a| all.iter().all(|b| a.coexists(b)));
-        let (lives, holders) = if same || together {
+        let together = || {
+            let last_to_come = all.iter().map(|life| life.first_seen).max();
+            let first_to_go = all.iter().map(|life| life.last_seen).min();
+            last_to_come <= first_to_go
+        };
+        let (lives, holders) = if same || together() {
             (all, everyone)
         } else if certain.is_empty() {
             return Match::Unclear(everyone);
@@ -428,14 +446,20 @@ impl History {
         question: &Question<'_>,
         spans: impl Iterator<Item = &'a Span>,
     ) -> Vec<Life<'a>> {
+        let around = question.around();
+        let spans: Vec<&Span> = spans.collect();
+        // A node may hold the spans of a day; only the sockets that touch the flow are put together.
+        let touching: BTreeSet<SocketId> = spans
+            .iter()
+            .filter(|span| span.may_touch(&around, self.end()))
+            .map(|span| span.socket)
+            .collect();
         let mut by_socket: BTreeMap<SocketId, Vec<&Span>> = BTreeMap::new();
-        for span in spans {
+        for span in spans.into_iter().filter(|span| touching.contains(&span.socket)) {
             by_socket.entry(span.socket).or_default().push(span);
         }
-        let around = question.around();
         let mut lives: Vec<Life<'_>> = by_socket
             .into_values()
-            .filter(|spans| spans.iter().any(|span| span.may_touch(&around, self.end())))
             .map(|spans| Life {
                 first_seen: spans[0].first_seen,
                 last_seen: spans[spans.len() - 1].last_seen.unwrap_or(self.end()),
@@ -504,6 +528,11 @@ impl Verdict {
         };
         *said = match (std::mem::replace(said, Owner::Kernel), answer) {
             (a, b) if a == b => a,
+            // Another reading of the clock falls where nobody watched: it may have been then.
+            (Owner::Known { holders, .. }, Owner::Unknown(Reason::Gap(_)))
+            | (Owner::Unknown(Reason::Gap(_)), Owner::Known { holders, .. }) => {
+                Owner::Known { holders, quality: Quality::Extrapolated }
+            }
             (Owner::Unknown(a), Owner::Unknown(b)) => Owner::Unknown(worth_more(a, b)),
             // "No socket was there" holds only where it holds on every reading of the clock.
             (Owner::Kernel, Owner::Unknown(reason)) | (Owner::Unknown(reason), Owner::Kernel) => {

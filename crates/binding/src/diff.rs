@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::BootTime;
-use crate::event::{Address, Change, Close, Open, Owners};
+use crate::event::{Address, Change, Close, MOST_OWNERS, Open, Owners};
 use crate::process::{Process, ProcessKey};
 use crate::socket::{Namespace, NamespaceId, Socket, SocketId};
 
@@ -66,7 +66,7 @@ pub fn diff(before: &Table, now: &mut Table) -> Vec<Change> {
         }
     }
     for (&id, is) in &now.sockets {
-        let owners = || is.owners.iter().copied().collect();
+        let owners = || is.owners.iter().copied().take(MOST_OWNERS).collect();
         // Of a namespace that was not looked into before, nothing is known from before.
         let looked = before.namespaces.contains_key(&is.socket.namespace());
         let not_before = if looked { before.time } else { BootTime(0) };

@@ -22,6 +22,30 @@ pub struct Event {
     pub change: Change,
 }
 
+/// How many owners of one socket are told. More processes may share one (a fork makes another),
+/// but no answer could name them, and every change of the set is told anew.
+pub const MOST_OWNERS: usize = 256;
+
+impl Event {
+    /// About how many bytes of memory it takes.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let more = match &self.change {
+            Change::Process(process) => {
+                let texts = [&process.executable, &process.user, &process.container, &process.unit];
+                let texts = texts.into_iter().flatten().map(String::len);
+                process.comm.len() + texts.sum::<usize>()
+            }
+            Change::Namespace(namespace) => namespace.name.as_ref().map_or(0, String::len),
+            Change::Open(Open { owners, .. }) | Change::Owners(Owners { owners, .. }) => {
+                size_of_val(owners.as_slice())
+            }
+            _ => 0,
+        };
+        size_of::<Self>() + more
+    }
+}
+
 /// What can change.
 ///
 /// The order of the variants is the wire format (`docs/wire.md`): new ones go to the end, old ones

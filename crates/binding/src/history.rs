@@ -47,6 +47,8 @@ struct OpenSocket {
 struct NamespaceHistory {
     /// `None` while only sockets or addresses have named it.
     facts: Option<Namespace>,
+    /// Told since the last gap, as for addresses.
+    confirmed: bool,
     gone: Option<BootTime>,
     addresses: Vec<AddressSpan>,
     tree: BTreeMap<Node, Vec<Span>>,
@@ -166,7 +168,13 @@ impl History {
     /// The collector read both its own real-time clock and, just before, this host's boot-time
     /// clock.
     pub fn collector_sample(&mut self, sample: ClockSample) {
-        self.collector_clock.apply(sample);
+        // What travelled comes late, now more, now less: only a step is worth a sample.
+        const JITTER: u128 = 50_000_000;
+        let known = self.collector_clock.to_real(sample.boot);
+        let change = known.map(|known| u128::from(known.0.abs_diff(sample.real.0)));
+        if change.is_none_or(|change| change > JITTER) {
+            self.collector_clock.apply(sample);
+        }
     }
 
     /// Events that this history will never get: everything before `until` is older than the
@@ -194,6 +202,7 @@ impl History {
             Change::Namespace(facts) => {
                 let namespace = self.namespaces.entry(facts.id).or_default();
                 namespace.gone = None;
+                namespace.confirmed = true;
                 namespace.facts = Some(facts);
             }
             Change::NamespaceGone(id) => self.apply_namespace_gone(id, time),
@@ -237,6 +246,7 @@ impl History {
         self.relisting = true;
         self.open.values_mut().for_each(|open| open.confirmed = false);
         for namespace in self.namespaces.values_mut() {
+            namespace.confirmed = false;
             namespace.addresses.iter_mut().for_each(|span| span.confirmed = false);
         }
     }
@@ -253,6 +263,9 @@ impl History {
             self.close(id, last_watched, time);
         }
         for namespace in self.namespaces.values_mut() {
+            if !namespace.confirmed && namespace.facts.is_some() {
+                namespace.gone.get_or_insert(time);
+            }
             for span in &mut namespace.addresses {
                 if !span.confirmed && span.until.is_none() {
                     span.until = Some(time);
@@ -309,7 +322,8 @@ impl History {
                 let not_before = not_before.max(self.last_watched());
                 return self.apply_owners(Owners { id, owners, not_before }, time);
             }
-            let last_seen = self.end.min(time);
+            // A source that numbers sockets itself may give the number again after a restart.
+            let last_seen = if self.relisting { self.last_watched() } else { self.end.min(time) };
             self.close(id, last_seen, time);
         }
         let span = Span {
@@ -323,7 +337,9 @@ impl History {
             dual_stack: socket.is_dual_stack(),
         };
         let namespace = self.namespaces.entry(socket.namespace()).or_default();
-        namespace.tree.entry(Node::of(&socket)).or_default().push(span);
+        // Most nodes only ever hold one span; a vector's own first growth makes room for four.
+        let spans = namespace.tree.entry(Node::of(&socket));
+        spans.or_insert_with(|| Vec::with_capacity(1)).push(span);
         self.open.insert(id, OpenSocket { socket, confirmed: true });
     }
 
@@ -371,7 +387,9 @@ impl History {
         let Some(spans) = namespace.tree.get_mut(&Node::of(&socket)) else {
             return;
         };
-        for span in spans.iter_mut().rev().filter(|s| s.socket == id && s.not_after.is_none()) {
+        // One of a socket's spans at most is open: a change of owners ends the one before.
+        let open = |span: &&mut Span| span.socket == id && span.not_after.is_none();
+        if let Some(span) = spans.iter_mut().rev().find(open) {
             let last_seen = last_seen.max(span.first_seen);
             span.last_seen = Some(last_seen);
             span.not_after = Some(time.max(last_seen));
@@ -508,6 +526,12 @@ impl History {
     pub(crate) fn gap(&self, stretch: &RangeInclusive<BootTime>) -> Option<GapCause> {
         let touches = |gap: &&Gap| gap.begin <= *stretch.end() && gap.end > *stretch.start();
         self.gaps.iter().find(touches).map(|gap| gap.cause)
+    }
+
+    /// Whether any moment of a stretch was watched.
+    pub(crate) fn watched_any(&self, stretch: &RangeInclusive<BootTime>) -> bool {
+        let missed = |gap: &Gap| gap.begin <= *stretch.start() && *stretch.end() < gap.end;
+        self.begin.is_some_and(|begin| begin <= *stretch.end()) && !self.gaps.iter().any(missed)
     }
 
     /// Whether all of a stretch was watched so well that what was not seen was not there.

@@ -22,7 +22,9 @@ mod vantage;
 pub use attribute::{Attribution, Histories, Holder, Owner, Quality, Reason};
 pub use clock::{BootTime, Clock, ClockSample};
 pub use diff::{Held, Table, diff};
-pub use event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
+pub use event::{
+    Address, Change, Close, Coverage, Event, Gap, GapCause, MOST_OWNERS, Open, Owners,
+};
 pub use history::History;
 pub use log::{Incarnation, Log, Position, Since};
 pub use process::{BootId, Process, ProcessId, ProcessKey};

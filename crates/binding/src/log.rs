@@ -53,6 +53,10 @@ pub struct Log {
     /// Everything before this moment may have been dropped.
     dropped_until: BootTime,
     recent: VecDeque<Event>,
+    /// What the recent events take, in bytes.
+    bytes: usize,
+    /// So many processes were left when strangers were last looked for.
+    left: usize,
     watched_until: BootTime,
 }
 
@@ -67,6 +71,8 @@ impl Log {
             dropped_through: 0,
             dropped_until: BootTime(0),
             recent: VecDeque::new(),
+            bytes: 0,
+            left: 0,
             watched_until: now,
         };
         log.push(now, Change::Watch(coverage));
@@ -108,7 +114,9 @@ impl Log {
     /// Adds an event.
     pub fn push(&mut self, time: BootTime, change: Change) {
         let sequence = self.newest() + 1;
-        self.recent.push_back(Event { sequence, time, change });
+        let event = Event { sequence, time, change };
+        self.bytes += event.footprint();
+        self.recent.push_back(event);
         self.watched(time);
     }
 
@@ -117,22 +125,26 @@ impl Log {
         self.watched_until = self.watched_until.max(until);
     }
 
-    /// Drops events from before `before`, and the oldest ones beyond `most`.
+    /// Drops events from before `before`, and the oldest ones beyond `most` bytes. (What is still
+    /// true of them is kept: that is bounded by what the host itself holds open.)
     pub fn prune(&mut self, before: BootTime, most: usize) {
         while let Some(oldest) = self.recent.front() {
-            if oldest.time >= before && self.recent.len() <= most {
+            if oldest.time >= before && self.bytes <= most {
                 break;
             }
             let Some(event) = self.recent.pop_front() else {
                 break;
             };
+            self.bytes = self.bytes.saturating_sub(event.footprint());
             self.dropped_through = event.sequence;
             self.dropped_until = self.dropped_until.max(event.time);
             self.still_true.fold(event);
         }
         let StillTrue { processes, sockets, .. } = &self.still_true;
-        if processes.len() > STRANGERS + 2 * sockets.len() {
+        // Events still to come may name most of them: then the next look waits for twice as many.
+        if processes.len() > STRANGERS + 2 * sockets.len().max(self.left) {
             self.still_true.forget_strangers(&self.recent);
+            self.left = self.still_true.processes.len();
         }
     }
 
@@ -211,6 +223,9 @@ impl StillTrue {
             }
             Change::Process(process) => {
                 let versions = self.processes.entry(process.key).or_default();
+                if versions.last().is_some_and(|last| last.change == event.change) {
+                    return;
+                }
                 if versions.len() == MOST_VERSIONS {
                     versions.remove(0);
                 }

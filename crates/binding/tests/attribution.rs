@@ -444,16 +444,94 @@ fn a_socket_that_changed_hands_in_a_gap_was_its_former_owners_before_it() {
 }
 
 #[test]
-fn an_old_boot_is_forgotten_in_the_end() {
+fn an_old_boot_is_forgotten_in_the_end_and_the_current_one_never() {
+    const KEEP: u64 = 3_600_000_000_000;
+    let mut old = one_connection();
+    old.until = 300.0;
+    let mut histories = old.tell();
+    // By a wrong clock everything is long ago; the tracker still tells this boot.
+    histories.prune(KEEP, real(1e6), FlowClock::Host);
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "curl exact");
+    let mut new = Story::begins(POLLED).on(1, 2);
+    new.until = 200.0;
+    new.tell_to(&mut histories);
+    histories.prune(KEEP, real(3000.0), FlowClock::Host);
+    assert_eq!(histories.iter().count(), 2, "the old boot is still asked about");
+    histories.prune(KEEP, real(5000.0), FlowClock::Host);
+    assert_eq!(histories.iter().map(|h| h.boot()).collect::<Vec<_>>(), [BootId([2; 16])]);
+}
+
+#[test]
+fn what_ended_long_ago_is_forgotten() {
     let mut histories = one_connection().tell();
-    histories.iter_mut().for_each(|history| assert_eq!(history.len(), 1));
-    let mut ended = one_connection();
-    ended.until = 300.0;
-    let mut histories_that_ended = ended.tell();
-    histories_that_ended.prune(real(1000.0), FlowClock::Host);
-    assert_eq!(histories_that_ended.iter().count(), 0);
-    histories.prune(real(1000.0), FlowClock::Host);
-    assert_eq!(histories.iter().map(procflow_binding::History::len).collect::<Vec<_>>(), [0]);
+    histories.prune(3_600_000_000_000, real(1e6), FlowClock::Host);
+    assert_eq!(histories.iter().map(procflow_binding::History::len).sum::<usize>(), 0);
+    assert_eq!(source(&histories, 201.0, 202.0, &outside()), "before-history");
+}
+
+#[test]
+fn a_bound_socket_does_not_vouch_for_a_time_when_nobody_watched() {
+    let gap = Gap { begin: boot(300.0), end: boot(305.0), cause: GapCause::SourceFailed };
+    let histories = Story::begins(POLLED)
+        .process(150.0, 9, "dnsmasq")
+        .open(150.0, 1, Socket::bound(HOME, Protocol::UDP, at("0.0.0.0:53"), false), &[9])
+        .then(305.0, Change::Gap(gap))
+        .tell();
+    let key = flow(Protocol::UDP, "192.0.2.7:5353", "10.0.0.1:53");
+    let owner = |from| say(&ask(&histories, key, from, from + 0.1, &outside()).destination);
+    assert_eq!(owner(200.0), "dnsmasq local-endpoint");
+    assert_eq!(owner(302.0), "dnsmasq extrapolated");
+    assert_eq!(owner(320.0), "dnsmasq local-endpoint");
+}
+
+#[test]
+fn a_namespace_replaced_while_nobody_watched_is_another_one() {
+    let stopped = Gap { begin: BootTime(0), end: boot(300.0), cause: GapCause::NotRunning };
+    let local =
+        Socket::connected(NamespaceId(3), Protocol::TCP, at("127.0.0.1:40000"), at("127.0.0.1:80"));
+    let histories = two_namespaces()
+        .then(300.0, Change::Watch(POLLED))
+        .then(300.0, Change::Gap(stopped))
+        .namespace(300.0, HOME, None)
+        .namespace(300.0, NamespaceId(3), Some("box"))
+        .address(300.0, NamespaceId(3), "127.0.0.1", 8)
+        .open(300.0, 9, local, &[8])
+        .then(300.0, Change::Listed)
+        .tell();
+    let key = flow(Protocol::TCP, "127.0.0.1:40000", "127.0.0.1:80");
+    let vantage = inside(1, WhichNamespace::Named("box".into()));
+    assert_eq!(say(&ask(&histories, key, 400.0, 401.0, &vantage).source), "box-curl exact");
+}
+
+#[test]
+fn a_number_given_again_after_a_restart_is_another_socket() {
+    let stopped = Gap { begin: BootTime(0), end: boot(300.0), cause: GapCause::NotRunning };
+    let histories = Story::begins(POLLED)
+        .process(150.0, 7, "curl")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .then(300.0, Change::Watch(POLLED))
+        .then(300.0, Change::Gap(stopped))
+        .address(300.0, HOME, "10.0.0.1", 24)
+        .open(300.0, 1, tcp("10.0.0.1:2", "192.0.2.7:2"), &[7])
+        .then(300.0, Change::Listed)
+        .tell();
+    assert_eq!(source(&histories, 199.95, 200.5, &outside()), "curl exact");
+    assert_eq!(source(&histories, 250.0, 251.0, &outside()), "gap-tracker-not-running");
+}
+
+#[test]
+fn ten_thousand_sockets_on_one_port_are_answered_at_once() {
+    let mut story = Story::begins(POLLED).process(150.0, 9, "many");
+    for id in 0..10_000 {
+        let socket = Socket::bound(HOME, Protocol::UDP, at("0.0.0.0:53"), false);
+        story = story.open(150.0, id, socket, &[9]);
+    }
+    let histories = story.tell();
+    let key = flow(Protocol::UDP, "192.0.2.7:5353", "10.0.0.1:53");
+    for _ in 0..100 {
+        let answer = ask(&histories, key, 200.0, 200.1, &outside());
+        assert_eq!(say(&answer.destination), "many local-endpoint");
+    }
 }
 
 #[test]

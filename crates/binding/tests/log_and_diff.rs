@@ -154,12 +154,12 @@ fn what_is_dropped_but_still_true_is_told() {
 }
 
 #[test]
-fn the_number_of_events_is_bounded_whatever_their_age() {
+fn memory_is_bounded_whatever_the_age_of_events() {
     let mut log = Log::open(incarnation(), Coverage::Complete, BootTime(0));
     for i in 1..=10_000 {
         log.push(BootTime(i), Change::Listed);
-        log.prune(BootTime(0), 100);
-        assert!(log.len() <= 101);
+        log.prune(BootTime(0), 20_000);
+        assert!(log.len() <= 200, "{}", log.len());
     }
     assert_eq!(log.newest(), 10_002);
 }

@@ -36,7 +36,9 @@ impl Portable {
         if !cfg!(target_os = "linux") {
             shortfalls.push(Shortfall::ProcessDetails);
         }
-        Ok(Self { numbers: BTreeMap::new(), next: 1, people: People::default(), shortfalls })
+        // A number is not given again by the next start: it begins where the clock is.
+        let next = clock::now()?.0;
+        Ok(Self { numbers: BTreeMap::new(), next, people: People::default(), shortfalls })
     }
 
     /// Keeps the numbers of sockets that stayed, gives new ones to those that came.
@@ -285,8 +287,9 @@ mod tests {
             let numbered = portable.number(ports.iter().map(held).collect());
             numbered.keys().map(|id| id.0).collect()
         };
-        assert_eq!(ids(&[80, 443]), [1, 2]);
-        assert_eq!(ids(&[443]), [2]);
-        assert_eq!(ids(&[80, 443]), [2, 3], "it is another one now");
+        let first = ids(&[80])[0];
+        assert_eq!(ids(&[80, 443]), [first, first + 1]);
+        assert_eq!(ids(&[443]), [first + 1]);
+        assert_eq!(ids(&[80, 443]), [first + 1, first + 2], "it is another one now");
     }
 }

@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, readlinkat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::sys::stat::{FileStat, Mode, fstatat};
 use procflow_binding::{BootTime, ProcessKey};
 
 use crate::ProbeError;
@@ -45,6 +45,21 @@ struct Sign {
     user: u32,
     /// Number of open descriptors; 0 before Linux 6.2.
     descriptors: i64,
+}
+
+impl Sign {
+    fn of(file: &FileStat) -> Self {
+        Self {
+            inode: file.st_ino,
+            made: (file.st_ctime, file.st_ctime_nsec),
+            user: file.st_uid,
+            descriptors: file.st_size,
+        }
+    }
+
+    fn is_same_process(&self, other: &Self) -> bool {
+        (self.inode, self.made) == (other.inode, other.made)
+    }
 }
 
 /// A process as it was last read.
@@ -130,15 +145,9 @@ impl Descriptors {
         let Ok(file) = fstatat(&self.proc, path.as_str(), AtFlags::empty()) else {
             return;
         };
-        let sign = Sign {
-            inode: file.st_ino,
-            made: (file.st_ctime, file.st_ctime_nsec),
-            user: file.st_uid,
-            descriptors: file.st_size,
-        };
-        let same = |was: &Sign| (was.inode, was.made) == (sign.inode, sign.made);
+        let sign = Sign::of(&file);
         if let Some(watched) = self.watched.get_mut(&pid)
-            && same(&watched.sign)
+            && watched.sign.is_same_process(&sign)
         {
             watched.round = self.round;
             watched.stale |= full || watched.sign != sign;
@@ -222,10 +231,19 @@ impl Descriptors {
     /// Reads the descriptors of one process.
     fn read(&mut self, pid: u32) {
         let sockets = sockets(&self.proc, pid);
+        let after = fstatat(&self.proc, format!("{pid}/fd").as_str(), AtFlags::empty());
         let Some(watched) = self.watched.get_mut(&pid) else {
             return;
         };
         watched.stale = false;
+        // It may have exited before, and another process taken its pid: what was read is that one's.
+        let sockets = match after {
+            Ok(after) if watched.sign.is_same_process(&Sign::of(&after)) => sockets,
+            _ => {
+                watched.stale = true;
+                Ok(Vec::new())
+            }
+        };
         watched.readable = sockets != Err(Errno::EACCES);
         // One that has exited holds nothing; one that may not be read, nothing that we know of.
         let sockets = sockets.unwrap_or_default();

@@ -365,13 +365,18 @@ impl Dumps {
 
 /// A sock_diag socket in the calling thread's namespace.
 pub(crate) fn connect() -> Result<OwnedFd, ProbeError> {
-    socket(
+    let descriptor = socket(
         AddressFamily::Netlink,
         SockType::Datagram,
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::NetlinkSockDiag,
     )
-    .map_err(ProbeError::call("open a sock_diag socket"))
+    .map_err(ProbeError::call("open a sock_diag socket"))?;
+    // To the kernel, and so from nobody else: root in a container owns the namespace that it is
+    // opened in, and could answer in the kernel's place.
+    nix::sys::socket::connect(descriptor.as_raw_fd(), &nix::sys::socket::NetlinkAddr::new(0, 0))
+        .map_err(ProbeError::call("connect a sock_diag socket"))?;
+    Ok(descriptor)
 }
 
 /// Whether sock_diag works at all, tried where we are.

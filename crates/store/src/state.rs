@@ -123,6 +123,24 @@ impl StateDirectory {
         }
     }
 
+    /// Keeps other programs from changing files here until the guard is dropped; waits for them.
+    ///
+    /// # Errors
+    ///
+    /// When the lock file cannot be made.
+    pub fn alone(&self) -> Result<impl Sized + use<>, StateError> {
+        let path = self.file("change.lock");
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed("cannot open", &path))?;
+        lock.lock().map_err(failed("cannot lock", &path))?;
+        Ok(lock)
+    }
+
     /// The text of a file; `None` if there is none.
     ///
     /// # Errors
@@ -176,6 +194,11 @@ impl StateDirectory {
             if mode & 0o070 != 0 {
                 self.hand_over(&path)?; // the group may have been chosen since
             }
+            return Ok(text);
+        }
+        // Two programs may start at once; the first one's secret is everybody's.
+        let _alone = self.alone()?;
+        if let Some(text) = self.read(name)? {
             return Ok(text);
         }
         let text = make();

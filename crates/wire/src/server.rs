@@ -3,7 +3,7 @@
 //!
 //! It holds a position, not a copy: a slow updater costs nothing but the log's own bound.
 
-use procflow_binding::{BootTime, Change, Event, Log, Open, Owners, Position, Since};
+use procflow_binding::{BootTime, Change, Event, Log, MOST_OWNERS, Open, Owners, Position, Since};
 
 use crate::codec::{Frames, MOST_REQUEST, encode};
 use crate::message::{Mode, OLDEST_VERSION, ProtocolError, Refusal, Reply, Request, VERSION};
@@ -17,10 +17,6 @@ const BATCH: usize = 64 << 10;
 
 /// How many bytes of a fact of a process are sent: the kernel's own bound for a path.
 const MOST_TEXT: usize = 4096;
-
-/// How many owners of one socket are sent. More processes than that may share a socket, but no
-/// answer could name them.
-const MOST_OWNERS: usize = 1024;
 
 /// A conversation with one updater.
 #[derive(Debug)]
