@@ -1,6 +1,6 @@
 //! Watching: a thread of its own asks the source and writes what it says into the log.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +13,13 @@ pub(crate) struct SharedLog {
     log: Mutex<Log>,
     /// Counts the changes of the log.
     changed: watch::Sender<u64>,
+    /// From the look before the last to the last, in nanoseconds.
+    interval: AtomicU64,
 }
 
 impl SharedLog {
     pub(crate) fn new(log: Log) -> Self {
-        Self { log: Mutex::new(log), changed: watch::Sender::new(0) }
+        Self { log: Mutex::new(log), changed: watch::Sender::new(0), interval: AtomicU64::new(0) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Log> {
@@ -41,7 +43,8 @@ pub(crate) struct Keep {
     pub(crate) bytes: usize,
 }
 
-/// Looks further apart than this leave a gap, in nanoseconds: twice the longest period.
+/// Looks further apart than this, and than three times the usual, leave a gap, in nanoseconds: twice
+/// the longest period.
 const LATE: u64 = 2_000_000_000;
 
 /// Asks the source until told to stop.
@@ -90,7 +93,11 @@ pub(crate) fn record(shared: &SharedLog, batch: Batch, gap: Option<Gap>, keep: K
     let before = log.newest();
     // A look that came this late (a stopped process, a host out of breath) did not watch.
     let last = log.watched_until();
-    let late = gap.is_none() && batch.watched_until > last.plus(LATE);
+    // One that always comes late, because looking takes so long, says so by its pause.
+    let usual = shared.interval.load(Ordering::Relaxed);
+    let interval = batch.watched_until.0.saturating_sub(last.0);
+    shared.interval.store(interval, Ordering::Relaxed);
+    let late = gap.is_none() && interval > LATE.max(usual.saturating_mul(3));
     let gap = if late {
         Some(Gap { begin: last, end: batch.watched_until, cause: GapCause::SourceFailed })
     } else {

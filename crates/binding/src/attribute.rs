@@ -3,7 +3,7 @@
 //! There is one join, [`Histories::attribute`]; every program that names processes calls it. The
 //! answers are defined in `docs/attribution.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 
 use crate::clock::BootTime;
-use crate::event::GapCause;
+use crate::event::{GapCause, MOST_OWNERS};
 use crate::history::{History, Span};
 use crate::process::{BootId, Process, ProcessId};
 use crate::socket::{NamespaceId, Role, SocketId};
@@ -290,7 +290,8 @@ impl Question<'_> {
     }
 }
 
-/// A socket's whole life, put together from its spans (one for each set of owners).
+/// A socket's life as far as it touches the flow, put together from its spans (one for each set of
+/// owners).
 struct Life<'a> {
     spans: Vec<&'a Span>,
     first_seen: BootTime,
@@ -298,11 +299,6 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// Whether it was seen while the flow lasted, taking the record's times as they are.
-    fn observed(&self, stretch: &RangeInclusive<BootTime>) -> bool {
-        self.first_seen <= *stretch.end() && *stretch.start() <= self.last_seen
-    }
-
     /// Whether it was seen while the flow lasted, however the clock was off within the tolerance.
     fn certain(&self, question: &Question<'_>) -> bool {
         self.first_seen.plus(question.tolerance) <= *question.stretch.end()
@@ -379,7 +375,7 @@ impl History {
             Owner::Unknown(Reason::Gap(cause))
         } else if self.begin().is_none_or(|begin| *around.start() < begin) {
             Owner::Unknown(Reason::BeforeHistory)
-        } else if *around.end() > self.end() {
+        } else if *around.end() > self.told_until() {
             Owner::Unknown(Reason::NotYetKnown)
         } else if self.complete(&around) {
             Owner::Kernel
@@ -398,45 +394,41 @@ impl History {
         let Some(role) = lives.first().map(|life| life.spans[0].role) else {
             return Match::Nothing;
         };
-        let holders = |lives: &[&Life<'_>]| {
-            let mut holders = Vec::new();
-            for life in lives {
-                for holder in self.life_holders(question, namespace, life) {
-                    push_new(&mut holders, holder);
-                }
-            }
-            holders
-        };
+        let whose = |lives: &[&Life<'_>]| self.whose(question, namespace, lives);
         let all: Vec<&Life<'_>> = lives.iter().collect();
-        let certain: Vec<&Life<'_>> = lives.iter().filter(|life| life.certain(question)).collect();
-        let everyone = holders(&all);
+        let everyone = whose(&all);
         // One owner set whichever it was; or sockets that lived side by side (SO_REUSEPORT); or
         // successive ones that the record certainly spans. Anything else, time cannot separate.
-        let same = all.iter().all(|life| holders(&[life]) == everyone);
+        let same =
+            || all.len() == 1 || all.iter().all(|life| whose(&[life]).holders == everyone.holders);
         let together = || {
             let last_to_come = all.iter().map(|life| life.first_seen).max();
             let first_to_go = all.iter().map(|life| life.last_seen).min();
             last_to_come <= first_to_go
         };
-        let (lives, holders) = if same || together() {
-            (all, everyone)
-        } else if certain.is_empty() {
-            return Match::Unclear(everyone);
+        let whose = if together() || same() {
+            everyone
         } else {
-            let holders = holders(&certain);
-            (certain, holders)
+            let certain: Vec<&Life<'_>> =
+                lives.iter().filter(|life| life.certain(question)).collect();
+            if certain.is_empty() {
+                return Match::Unclear(everyone.holders);
+            }
+            whose(&certain)
         };
-        if holders.is_empty() {
+        if whose.holders.is_empty() {
             return Match::Nobody;
         }
-        let observed = lives.iter().any(|life| life.observed(&question.stretch));
+        if whose.incomplete {
+            return Match::Unclear(whose.holders);
+        }
         let quality = match role {
-            _ if !observed => Quality::Extrapolated,
+            _ if !whose.observed => Quality::Extrapolated,
             Role::Connected => Quality::Exact,
             Role::Bound => Quality::LocalEndpoint,
             Role::Listening => Quality::Listener,
         };
-        Match::Found { holders, quality }
+        Match::Found { holders: whose.holders, quality }
     }
 
     /// The sockets that may have been there while the flow lasted, in the order in which they
@@ -447,22 +439,17 @@ impl History {
         spans: impl Iterator<Item = &'a Span>,
     ) -> Vec<Life<'a>> {
         let around = question.around();
-        let spans: Vec<&Span> = spans.collect();
-        // A node may hold the spans of a day; only the sockets that touch the flow are put together.
-        let touching: BTreeSet<SocketId> = spans
-            .iter()
-            .filter(|span| span.may_touch(&around, self.end()))
-            .map(|span| span.socket)
-            .collect();
+        let end = self.told_until();
+        // A node may hold the spans of a day; only those that touch the flow matter.
         let mut by_socket: BTreeMap<SocketId, Vec<&Span>> = BTreeMap::new();
-        for span in spans.into_iter().filter(|span| touching.contains(&span.socket)) {
+        for span in spans.filter(|span| span.may_touch(&around, end)) {
             by_socket.entry(span.socket).or_default().push(span);
         }
         let mut lives: Vec<Life<'_>> = by_socket
             .into_values()
             .map(|spans| Life {
                 first_seen: spans[0].first_seen,
-                last_seen: spans[spans.len() - 1].last_seen.unwrap_or(self.end()),
+                last_seen: spans[spans.len() - 1].last_seen.unwrap_or(end),
                 spans,
             })
             .collect();
@@ -470,28 +457,45 @@ impl History {
         lives
     }
 
-    /// The processes that held a socket around the flow, in order.
-    fn life_holders(
-        &self,
-        question: &Question<'_>,
-        namespace: NamespaceId,
-        life: &Life<'_>,
-    ) -> Vec<Holder> {
-        let around = question.around();
-        let mut holders = Vec::new();
-        for span in life.spans.iter().filter(|span| span.may_touch(&around, self.end())) {
+    /// The processes that held sockets around the flow, in order.
+    fn whose(&self, question: &Question<'_>, namespace: NamespaceId, lives: &[&Life<'_>]) -> Whose {
+        let (host, boot, end) = (self.host(), self.boot(), self.told_until());
+        let mut holders: Vec<Holder> = Vec::new();
+        let mut seen_in_time = Vec::new();
+        let mut incomplete = false;
+        for span in lives.iter().flat_map(|life| &life.spans) {
+            let last_seen = span.last_seen.unwrap_or(end);
+            let in_time = span.first_seen <= *question.stretch.end()
+                && *question.stretch.start() <= last_seen;
+            incomplete |= span.owners.is_empty() || span.owners.len() >= MOST_OWNERS;
             // A process may have become another program since; what counts is what it was then.
-            let then = span.last_seen.unwrap_or(self.end()).min(*question.stretch.end());
+            let then = last_seen.min(*question.stretch.end()).max(span.first_seen);
             for &key in span.owners.iter() {
-                if let Some(process) = self.process(key, then.max(span.first_seen)) {
-                    let process = Arc::clone(process);
-                    let (host, boot) = (self.host(), self.boot());
-                    push_new(&mut holders, Holder { host, boot, namespace, process });
-                }
+                let Some(process) = self.process(key, then) else {
+                    incomplete = true;
+                    continue;
+                };
+                let process = Arc::clone(process);
+                let holder = Holder { host, boot, namespace, process };
+                let at = holders.iter().position(|known| *known == holder).unwrap_or_else(|| {
+                    holders.push(holder);
+                    seen_in_time.push(false);
+                    holders.len() - 1
+                });
+                seen_in_time[at] |= in_time;
             }
         }
-        holders
+        Whose { holders, observed: seen_in_time.iter().all(|&seen| seen), incomplete }
     }
+}
+
+/// Who held some sockets around a flow.
+struct Whose {
+    holders: Vec<Holder>,
+    /// Each of them was seen to while the flow lasted, taking the record's times as they are.
+    observed: bool,
+    /// Somebody else may have held them too: not seen, not known, or too many to be told.
+    incomplete: bool,
 }
 
 fn push_new(holders: &mut Vec<Holder>, holder: Holder) {
@@ -517,13 +521,13 @@ impl Match {
 /// that both hold says nothing about which of them it was.
 #[derive(Default)]
 struct Verdict {
-    heard: Vec<((HostId, BootId, NamespaceId), Owner)>,
+    heard: BTreeMap<(HostId, BootId, NamespaceId), Owner>,
 }
 
 impl Verdict {
     fn hear(&mut self, place: (HostId, BootId, NamespaceId), answer: Owner) {
-        let Some((_, said)) = self.heard.iter_mut().find(|(heard, _)| *heard == place) else {
-            self.heard.push((place, answer));
+        let Some(said) = self.heard.get_mut(&place) else {
+            self.heard.insert(place, answer);
             return;
         };
         *said = match (std::mem::replace(said, Owner::Kernel), answer) {
@@ -532,6 +536,11 @@ impl Verdict {
             (Owner::Known { holders, .. }, Owner::Unknown(Reason::Gap(_)))
             | (Owner::Unknown(Reason::Gap(_)), Owner::Known { holders, .. }) => {
                 Owner::Known { holders, quality: Quality::Extrapolated }
+            }
+            // On another reading a socket fits too, and somebody else may have held that one.
+            (Owner::Known { holders, .. }, Owner::Unknown(Reason::OwnerNotSeen))
+            | (Owner::Unknown(Reason::OwnerNotSeen), Owner::Known { holders, .. }) => {
+                Owner::Ambiguous { candidates: holders }
             }
             (Owner::Unknown(a), Owner::Unknown(b)) => Owner::Unknown(worth_more(a, b)),
             // "No socket was there" holds only where it holds on every reading of the clock.
@@ -560,11 +569,11 @@ impl Verdict {
             .filter(|(_, owner)| in_time(owner))
             .map(|((host, boot, _), _)| (*host, *boot))
             .collect();
-        self.heard.retain(|((host, boot, _), owner)| {
+        self.heard.retain(|(host, boot, _), owner| {
             in_time(owner) || !running.iter().any(|(h, b)| h == host && b != boot)
         });
         if self.heard.len() < 2 {
-            let only = self.heard.pop();
+            let only = self.heard.pop_first();
             return only.map_or(Owner::Unknown(Reason::NotThisHost), |(_, owner)| owner);
         }
         if self.between_boots() {
@@ -596,7 +605,7 @@ impl Verdict {
         let says = |what| {
             self.heard
                 .iter()
-                .filter(move |(_, owner)| *owner == Owner::Unknown(what))
+                .filter(move |(_, owner)| **owner == Owner::Unknown(what))
                 .map(|((host, boot, _), _)| (host, boot))
         };
         says(Reason::NotYetKnown).any(|(host, boot)| {

@@ -66,11 +66,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A change of the offset by more than this is worth a sample of its own: 1 ms, the
-    /// granularity of the flow records themselves.
-    pub const WORTH_A_SAMPLE: u64 = 1_000_000;
+    /// A change of the offset by more than this is worth a sample of its own, in nanoseconds: 10 ms,
+    /// a hundredth of the least tolerance that NetFlow v9 needs. A clock that is slewed all day makes
+    /// some hundred.
+    pub const WORTH_A_SAMPLE: u64 = 10_000_000;
 
-    /// Adds a sample. One that says what the last already said (to a millisecond) is dropped, so
+    /// Adds a sample. One that says what the last already said (to ten milliseconds) is dropped, so
     /// that a year of samples of a good clock takes no space.
     pub fn apply(&mut self, sample: ClockSample) {
         let at = self.samples.partition_point(|s| s.boot <= sample.boot);

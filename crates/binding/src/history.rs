@@ -33,7 +33,8 @@ pub struct History {
     processes: HashMap<ProcessKey, Vec<(BootTime, Arc<Process>)>>,
     open: HashMap<SocketId, OpenSocket>,
     /// Between a gap and the end of the listing that follows it.
-    relisting: bool,
+    /// From then on nothing is certain until the listing is whole.
+    relisting: Option<BootTime>,
 }
 
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl History {
             namespaces: BTreeMap::new(),
             processes: HashMap::new(),
             open: HashMap::new(),
-            relisting: false,
+            relisting: None,
         }
     }
 
@@ -141,6 +142,12 @@ impl History {
     #[must_use]
     pub fn end(&self) -> BootTime {
         self.end
+    }
+
+    /// Up to when what is known is whole: after a gap, and until all is listed again, only up to
+    /// that gap.
+    pub(crate) fn told_until(&self) -> BootTime {
+        self.relisting.map_or(self.end, |since| since.min(self.end))
     }
 
     /// How many intervals it holds.
@@ -218,8 +225,10 @@ impl History {
             }
             Change::Process(process) => {
                 let known = self.processes.entry(process.key).or_default();
-                if known.last().is_none_or(|(_, last)| **last != process) {
-                    known.push((time, Arc::new(process)));
+                // Told again after a gap, versions come in between those that are known.
+                let at = known.partition_point(|&(known, _)| known <= time);
+                if at.checked_sub(1).is_none_or(|before| *known[before].1 != process) {
+                    known.insert(at, (time, Arc::new(process)));
                 }
             }
             Change::Open(open) => self.apply_open(open, time),
@@ -243,7 +252,8 @@ impl History {
         if gap.cause == GapCause::SourceFailed {
             return; // the source compares with what it saw last; nothing is listed again
         }
-        self.relisting = true;
+        // A second gap before the listing is whole (the connection broke) does not end the first.
+        self.relisting.get_or_insert(begin);
         self.open.values_mut().for_each(|open| open.confirmed = false);
         for namespace in self.namespaces.values_mut() {
             namespace.confirmed = false;
@@ -253,10 +263,7 @@ impl History {
 
     /// After a gap: what was not listed again ended at some moment of the gap.
     fn apply_listed(&mut self, time: BootTime) {
-        if !std::mem::take(&mut self.relisting) {
-            return;
-        }
-        let last_watched = self.last_watched();
+        let Some(last_watched) = self.relisting.take() else { return };
         let gone: Vec<SocketId> =
             self.open.iter().filter(|(_, open)| !open.confirmed).map(|(&id, _)| id).collect();
         for id in gone {
@@ -272,11 +279,6 @@ impl History {
                 }
             }
         }
-    }
-
-    /// When the last gap began; the boot itself before the first.
-    fn last_watched(&self) -> BootTime {
-        self.gaps.last().map_or(BootTime(0), |gap| gap.begin)
     }
 
     fn apply_namespace_gone(&mut self, id: NamespaceId, time: BootTime) {
@@ -303,7 +305,7 @@ impl History {
     fn apply_address(&mut self, address: Address, time: BootTime) {
         // An address that was there when watching began (again) was there before, as far as
         // anyone knows.
-        let since = if self.relisting { self.last_watched() } else { time };
+        let since = self.relisting.unwrap_or(time);
         let addresses = &mut self.namespaces.entry(address.namespace).or_default().addresses;
         let known = addresses.iter_mut().find(|s| s.address == address && s.until.is_none());
         if let Some(span) = known {
@@ -319,11 +321,11 @@ impl History {
             if known.socket == socket {
                 // Listed again after a gap: the same socket, perhaps in other hands.
                 known.confirmed = true;
-                let not_before = not_before.max(self.last_watched());
+                let not_before = not_before.max(self.relisting.unwrap_or(BootTime(0)));
                 return self.apply_owners(Owners { id, owners, not_before }, time);
             }
             // A source that numbers sockets itself may give the number again after a restart.
-            let last_seen = if self.relisting { self.last_watched() } else { self.end.min(time) };
+            let last_seen = self.relisting.unwrap_or(self.end.min(time));
             self.close(id, last_seen, time);
         }
         let span = Span {
@@ -359,8 +361,11 @@ impl History {
         if owners.is_empty() || *current.owners == *owners {
             return;
         }
-        if current.owners.is_empty() {
-            // Seen before its owner was: nobody else is known to have held it.
+        // Seen before its owner was: a connection waits to be accepted, and nobody else holds it. Of
+        // other sockets somebody unseen may have.
+        let waited =
+            current.role == Role::Connected || time <= current.first_seen.plus(BETWEEN_LOOKS);
+        if current.owners.is_empty() && waited {
             current.owners = owners.into();
             return;
         }
@@ -530,8 +535,14 @@ impl History {
 
     /// Whether any moment of a stretch was watched.
     pub(crate) fn watched_any(&self, stretch: &RangeInclusive<BootTime>) -> bool {
-        let missed = |gap: &Gap| gap.begin <= *stretch.start() && *stretch.end() < gap.end;
-        self.begin.is_some_and(|begin| begin <= *stretch.end()) && !self.gaps.iter().any(missed)
+        // Gaps may touch each other: goes from one to the next.
+        let mut missed_until = *stretch.start();
+        for gap in &self.gaps {
+            if gap.begin <= missed_until {
+                missed_until = missed_until.max(gap.end);
+            }
+        }
+        self.begin.is_some_and(|begin| begin <= *stretch.end()) && missed_until <= *stretch.end()
     }
 
     /// Whether all of a stretch was watched so well that what was not seen was not there.

@@ -520,6 +520,64 @@ fn a_number_given_again_after_a_restart_is_another_socket() {
 }
 
 #[test]
+fn a_socket_that_changed_hands_just_now_is_not_an_observation() {
+    let histories = Story::begins(POLLED)
+        .process(150.0, 7, "former")
+        .process(150.0, 8, "latter")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .owners(250.0, 1, &[8])
+        .tell();
+    assert_eq!(source(&histories, 250.5, 250.6, &outside()), "former latter extrapolated");
+    assert_eq!(source(&histories, 250.5, 250.6, &exact_clock()), "latter exact");
+    assert_eq!(source(&histories, 252.0, 252.1, &outside()), "latter exact");
+    assert_eq!(source(&histories, 240.0, 260.0, &outside()), "former latter exact");
+}
+
+#[test]
+fn who_is_seen_does_not_speak_for_who_is_not() {
+    let bound = Socket::bound(HOME, Protocol::UDP, at("0.0.0.0:5353"), false);
+    let histories = Story::begins(POLLED)
+        .process(150.0, 10, "browser")
+        .open(150.0, 1, bound, &[])
+        .open(160.0, 2, bound, &[10])
+        .tell();
+    let key = flow(Protocol::UDP, "192.0.2.7:5353", "10.0.0.1:5353");
+    let answer = ask(&histories, key, 200.0, 200.1, &outside());
+    assert_eq!(say(&answer.destination), "browser ambiguous");
+}
+
+#[test]
+fn a_listing_that_broke_off_proves_nothing() {
+    let mut histories = Story::begins(POLLED)
+        .process(150.0, 7, "curl")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .tell();
+    let untold = |seconds: f64, sequence, change| Event { sequence, time: boot(seconds), change };
+    for history in histories.iter_mut() {
+        *history = procflow_binding::History::new(history.host(), history.boot());
+        let story =
+            Story::begins(POLLED).process(150.0, 7, "curl").open(200.0, 1, tcp(OUT.0, OUT.1), &[7]);
+        story.events.into_iter().for_each(|event| history.apply(event));
+        // Everything until 400 was dropped by the tracker; of what is still true a part came.
+        history.dropped(boot(400.0));
+        let address = Address { namespace: HOME, address: [10, 0, 0, 1].into(), prefix: 24 };
+        history.apply(untold(390.0, 50, Change::Address(address)));
+    }
+    assert_eq!(source(&histories, 300.0, 301.0, &outside()), "gap-retention");
+    for history in histories.iter_mut() {
+        // The connection broke; the next one begins anew, a little later.
+        history.dropped(boot(410.0));
+        let address = Address { namespace: HOME, address: [10, 0, 0, 1].into(), prefix: 24 };
+        history.apply(untold(390.0, 50, Change::Address(address)));
+        history.apply(untold(410.0, 60, Change::Listed));
+        history.watched_until(boot(1000.0));
+    }
+    assert_eq!(source(&histories, 300.0, 301.0, &outside()), "gap-retention");
+    assert_eq!(source(&histories, 199.95, 200.1, &exact_clock()), "curl exact");
+    assert_eq!(source(&histories, 500.0, 501.0, &outside()), "not-observed");
+}
+
+#[test]
 fn ten_thousand_sockets_on_one_port_are_answered_at_once() {
     let mut story = Story::begins(POLLED).process(150.0, 9, "many");
     for id in 0..10_000 {

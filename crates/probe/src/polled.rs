@@ -185,8 +185,8 @@ mod tests {
         let told = Some(sample(0, 1_000));
         assert!(worth_telling(None, sample(0, 1_000)));
         assert!(!worth_telling(told, sample(500, 1_500)));
-        assert!(!worth_telling(told, sample(500, 1_001_500)));
-        assert!(worth_telling(told, sample(500, 1_001_501)));
+        assert!(!worth_telling(told, sample(500, 10_001_500)));
+        assert!(worth_telling(told, sample(500, 10_001_501)));
         assert!(worth_telling(told, sample(CLOCK_EVERY, 60_000_001_000)));
     }
 }
