@@ -90,7 +90,8 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) replace_names: bool,
 
-    /// Look again at files that an earlier update finished.
+    /// Look again at files that an earlier update finished, and replace what is in the way in
+    /// --output.
     #[arg(long)]
     pub(crate) force: bool,
 
