@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lab::{Answer, Lab, Netns, Recipe, Running, Talk, big_file, equipped, nfdump, skip, wait_for};
+use lab::{
+    Answer, Lab, Netns, Recipe, Running, Talk, big_file, equipped, installed, nfdump, skip,
+    wait_for,
+};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -267,13 +270,10 @@ fn a_stranger_gets_nothing_and_harms_nobody() {
             .collect();
         stranger.send(&datagram).unwrap();
     }
-    let mut answers = 0;
     let mut bytes = [0; 2000];
     while let Ok(count) = stranger.recv(&mut bytes) {
         assert!(count < 1200, "no amplification");
-        answers += 1;
     }
-    assert!(answers <= 5000);
     lab.updater(["--once".as_ref(), "--dir".as_ref(), lab.directory("empty").as_os_str()]).ok();
     assert_eq!(tracker.stop(), Some(0));
 }
@@ -303,6 +303,9 @@ fn a_file_that_is_still_written_is_left_alone() {
 
 #[test]
 fn a_damaged_file_is_said_with_its_offset_and_harms_no_other() {
+    if !installed("nfdump") {
+        return;
+    }
     let lab = Lab::new();
     let _tracker = lab.tracker();
     let flows = lab.directory("flows");
@@ -541,8 +544,10 @@ fn a_signal_in_the_middle_of_a_rewrite_leaves_the_original() {
     assert!(said.err.contains("left behind by a killed updater"), "{said:?}");
     assert!(said.out.contains("600000 named"), "{said:?}");
     only_ours_is_left(&flows, &[&path]);
-    let check = Command::new("nfdump").arg("-v").arg(&path).output();
-    assert!(check.map_or_else(|_| true, |check| check.status.success()));
+    if installed("nfdump") {
+        let check = Command::new("nfdump").arg("-v").arg(&path).output().unwrap();
+        assert!(check.status.success(), "{check:?}");
+    }
 }
 
 #[test]
@@ -581,6 +586,9 @@ impl Drop for Mounted {
 
 #[test]
 fn a_tracker_that_was_away_is_a_gap_and_not_a_guess() {
+    if !installed("nfdump") {
+        return;
+    }
     let lab = Lab::new();
     let tracker = lab.tracker();
     let flows = lab.directory("flows");

@@ -26,14 +26,20 @@ pub fn skip(why: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
 
+/// Whether a program is there; says so if not.
+pub fn installed(tool: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
+    let found = found.is_ok_and(|output| output.status.success());
+    if !found {
+        skip(format_args!("{tool} is not installed"));
+    }
+    found
+}
+
 /// Whether the tools are there and we are root; says so if not.
 pub fn equipped() -> bool {
-    for tool in ["ip", "nfcapd", "nfdump", "softflowd", "softflowctl"] {
-        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
-        if !found.is_ok_and(|output| output.status.success()) {
-            skip(format_args!("{tool} is not installed"));
-            return false;
-        }
+    if !["ip", "nfcapd", "nfdump", "softflowd", "softflowctl"].into_iter().all(installed) {
+        return false;
     }
     if !nix::unistd::geteuid().is_root() {
         skip("network namespaces and captures need root");

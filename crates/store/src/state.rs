@@ -105,14 +105,7 @@ impl StateDirectory {
     ///
     /// When another process has it.
     pub fn lock(&mut self) -> Result<(), StateError> {
-        let path = self.file("lock");
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed("cannot open", &path))?;
+        let (lock, path) = self.lock_file("lock")?;
         match lock.try_lock() {
             Ok(()) => {
                 self.lock = Some(lock);
@@ -129,16 +122,17 @@ impl StateDirectory {
     ///
     /// When the lock file cannot be made.
     pub fn alone(&self) -> Result<impl Sized + use<>, StateError> {
-        let path = self.file("change.lock");
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed("cannot open", &path))?;
+        let (lock, path) = self.lock_file("change.lock")?;
         lock.lock().map_err(failed("cannot lock", &path))?;
         Ok(lock)
+    }
+
+    fn lock_file(&self, name: &str) -> Result<(File, PathBuf), StateError> {
+        let path = self.file(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(failed("cannot open", &path))?;
+        Ok((file, path))
     }
 
     /// The text of a file; `None` if there is none.
