@@ -4,11 +4,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use procflow_core::Timestamp;
+use procflow_core::{FlowKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::BootTime;
-use crate::process::{Process, ProcessKey};
+use crate::process::{Details, Process, ProcessKey};
 use crate::socket::{Namespace, NamespaceId, Socket, SocketId};
 
 /// A change with its place in the log.
@@ -36,6 +36,7 @@ impl Event {
                 let texts = texts.into_iter().flatten().map(String::len);
                 process.comm.len() + texts.sum::<usize>()
             }
+            Change::Details(details) => details.footprint(),
             Change::Namespace(namespace) => namespace.name.as_ref().map_or(0, String::len),
             Change::Open(Open { owners, .. }) | Change::Owners(Owners { owners, .. }) => {
                 size_of_val(owners.as_slice())
@@ -79,6 +80,13 @@ pub enum Change {
     /// What existed when watching began, or began again after a loss, has now been listed whole:
     /// an older socket that was not listed is gone.
     Listed,
+    /// More facts of a process, new or changed; they may come after its sockets. (Since version 2
+    /// of the protocol, as all that follow.)
+    Details(Details),
+    /// A namespace translates the addresses of a conversation.
+    Translation(Translation),
+    /// It no longer does.
+    TranslationGone(TranslationGone),
 }
 
 /// How well a source sees.
@@ -140,6 +148,34 @@ pub struct Address {
     pub prefix: u8,
 }
 
+/// A conversation whose addresses a namespace translates (RFC 3022; an entry of conntrack, whose
+/// words these are).
+///
+/// `original` has what the initiator sent, before translation, and `reply` what the responder
+/// answers, before it is translated back. Without translation one would be the other reversed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Translation {
+    /// Which namespace translates.
+    pub namespace: NamespaceId,
+    /// As the initiator sees it: its own endpoint is the source.
+    pub original: FlowKey,
+    /// As the responder sees it: its own endpoint is the source.
+    pub reply: FlowKey,
+    /// It was not there at this moment, and it was at the event's time. 0 when not known.
+    pub not_before: BootTime,
+}
+
+/// A translation is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TranslationGone {
+    /// Which namespace translated.
+    pub namespace: NamespaceId,
+    /// As in the [`Translation`].
+    pub original: FlowKey,
+    /// It was last seen at this moment, and no longer at the event's time.
+    pub last_seen: BootTime,
+}
+
 /// A socket came into view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
@@ -147,7 +183,8 @@ pub struct Open {
     pub id: SocketId,
     /// What it is.
     pub socket: Socket,
-    /// Who holds it; empty when that could not be seen (yet). Ascending, without repeats.
+    /// Who holds it; empty when that could not be seen (yet), [`ProcessKey::KERNEL`] when the kernel
+    /// itself does. Ascending, without repeats.
     pub owners: Vec<ProcessKey>,
     /// It was not there at this moment, and it was at the event's time.
     pub not_before: BootTime,

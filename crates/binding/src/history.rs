@@ -235,6 +235,8 @@ impl History {
             Change::Owners(owners) => self.apply_owners(owners, time),
             Change::Close(Close { id, last_seen }) => self.close(id, last_seen, time),
             Change::Listed => self.apply_listed(time),
+            // Nobody asks for them yet.
+            Change::Details(_) | Change::Translation(_) | Change::TranslationGone(_) => {}
         }
         self.end = self.end.max(time);
     }

@@ -23,10 +23,11 @@ pub use attribute::{Attribution, Histories, Holder, Owner, Quality, Reason};
 pub use clock::{BootTime, Clock, ClockSample};
 pub use diff::{Held, Table, diff};
 pub use event::{
-    Address, Change, Close, Coverage, Event, Gap, GapCause, MOST_OWNERS, Open, Owners,
+    Address, Change, Close, Coverage, Event, Gap, GapCause, MOST_OWNERS, Open, Owners, Translation,
+    TranslationGone,
 };
 pub use history::History;
 pub use log::{Incarnation, Log, Position, Since};
-pub use process::{BootId, Process, ProcessId, ProcessKey};
+pub use process::{Ancestor, BootId, Details, MOST_ANCESTORS, Process, ProcessId, ProcessKey};
 pub use socket::{Namespace, NamespaceId, Role, Socket, SocketId};
 pub use vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};

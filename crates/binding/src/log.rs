@@ -252,6 +252,7 @@ impl StillTrue {
             }
             // The reader is told of one gap that covers all that was dropped.
             Change::Gap(_) | Change::Listed => {}
+            Change::Details(_) | Change::Translation(_) | Change::TranslationGone(_) => {}
         }
     }
 

@@ -19,6 +19,12 @@ pub struct ProcessKey {
     pub start: BootTime,
 }
 
+impl ProcessKey {
+    /// The owner of the sockets that the kernel made for itself (a tunnel's, a network file
+    /// system's): no process. Nothing else has pid 0.
+    pub const KERNEL: Self = Self { pid: 0, start: BootTime(0) };
+}
+
 /// A process among all processes of all hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
@@ -48,6 +54,44 @@ pub struct Process {
     pub container: Option<String>,
     /// systemd unit, as its cgroup path names it.
     pub unit: Option<String>,
+}
+
+/// How many ancestors of a process are told.
+pub const MOST_ANCESTORS: usize = 8;
+
+/// What else is known of a process. Apart from [`Process`], because each of these is optional, large or
+/// late.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Details {
+    /// Which process.
+    pub process: ProcessKey,
+    /// Who started it, who started that one, and so on, at most [`MOST_ANCESTORS`]; as it was when
+    /// the process started or was first seen.
+    pub ancestors: Vec<Ancestor>,
+    /// Its arguments, with what might be secret blacked out; `None` unless the tracker was asked to
+    /// record them.
+    pub command_line: Option<Vec<String>>,
+    /// SHA-256 (FIPS 180-4) of its executable; `None` unless the tracker was asked for it, and until
+    /// it is computed.
+    pub digest: Option<[u8; 32]>,
+}
+
+/// A process that started another, or one that did.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Which.
+    pub key: ProcessKey,
+    /// Its command name then.
+    pub comm: String,
+}
+
+impl Details {
+    /// About how many bytes it takes beyond its own size.
+    pub(crate) fn footprint(&self) -> usize {
+        let ancestors = self.ancestors.iter().map(|one| size_of::<Ancestor>() + one.comm.len());
+        let line = self.command_line.iter().flatten();
+        ancestors.sum::<usize>() + line.map(|word| size_of::<String>() + word.len()).sum::<usize>()
+    }
 }
 
 impl fmt::Display for BootId {
