@@ -51,6 +51,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = humantime::parse_duration)]
     pub(crate) period: Duration,
 
+    /// Size of the ring through which the kernel tells, in bytes; a power of two is made of it.
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 20)]
+    pub(crate) ring: usize,
+
+    /// Do without one of the programs in the kernel (by the name that the tracker calls it), as if
+    /// the kernel had refused it. Repeatable.
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    pub(crate) without_program: Vec<String>,
+
     /// How long events are kept for updaters that come late.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
     pub(crate) keep: Duration,
@@ -81,6 +90,8 @@ pub(crate) struct Args {
 pub(crate) enum SourceName {
     /// The best that works here.
     Auto,
+    /// Programs in the kernel that tell of every socket, or nothing.
+    Ebpf,
     /// sock_diag(7) and /proc, or nothing.
     SockDiag,
     /// The netstat2 library: own network namespace only.
@@ -91,6 +102,7 @@ impl From<SourceName> for Choice {
     fn from(name: SourceName) -> Self {
         match name {
             SourceName::Auto => Self::Auto,
+            SourceName::Ebpf => Self::Ebpf,
             SourceName::SockDiag => Self::SockDiag,
             SourceName::Portable => Self::Portable,
         }

@@ -31,7 +31,13 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let Some(port) = args.port else { return keys_only(state, &args) };
     state.lock()?;
     let boot = procflow_probe::boot_id()?;
-    let mut source = procflow_probe::open(args.source.into(), args.period)?;
+    let options = procflow_probe::Options {
+        period: args.period,
+        ring: args.ring,
+        arguments: false,
+        leave_out: args.without_program.clone(),
+    };
+    let mut source = procflow_probe::open(args.source.into(), &options)?;
     // A number of its own for this start, on disk before the first event.
     let number = state.count("incarnation")?;
     let trust = Arc::new(Trust::open(state, args.quiet)?);
@@ -43,7 +49,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let nanoseconds = u64::try_from(args.keep.as_nanos()).unwrap_or(u64::MAX);
     let keep = Keep { nanoseconds, bytes: args.keep_memory.saturating_mul(1 << 20) };
     // The first look on this thread: what exists is known before anybody can ask.
-    record(&shared, source.collect()?, None, keep);
+    let first = source.collect()?;
+    record(&shared, first, None, source.keeps_up(), keep);
     if !args.quiet {
         eprintln!("tracker: watching with {}", source.name());
         source.shortfalls().iter().for_each(|shortfall| eprintln!("tracker: {shortfall}"));
@@ -66,7 +73,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         });
     let watched = watcher.stop();
     served?;
-    watched?;
+    if let Some(counted) = watched?
+        && !args.quiet
+    {
+        eprintln!("tracker: events of the kernel: {counted}");
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use procflow_binding::{BootTime, Change, Gap, GapCause, Log};
-use procflow_probe::{Batch, ProbeError, Source};
+use procflow_probe::{Batch, Count, ProbeError, Source};
 use tokio::sync::watch;
 
 /// The log, shared by the thread that fills it and the tasks that serve it.
@@ -68,7 +68,7 @@ pub(crate) fn watch(
                     let (end, cause) = (batch.watched_until, GapCause::SourceFailed);
                     Gap { begin, end, cause }
                 });
-                record(shared, batch, gap, keep);
+                record(shared, batch, gap, source.keeps_up(), keep);
             }
             Err(error) if error.is_final() => return Err(error),
             Err(error) => {
@@ -84,11 +84,40 @@ pub(crate) fn watch(
         told = source.shortfalls().len();
         std::thread::park_timeout(source.pause().max(Duration::from_millis(1)));
     }
+    // What happened until the end, for updaters that are being told.
+    if let Ok(batch) = source.collect() {
+        record(shared, batch, None, source.keeps_up(), keep);
+    }
     Ok(())
 }
 
+/// What the kernel counted, in a line for people; `None` where it does not.
+fn counted(counts: &[Count]) -> Option<String> {
+    let sum = |of: fn(&Count) -> u64| counts.iter().map(of).sum::<u64>();
+    let line = |attempted: u64, consumed: u64, lost: u64| {
+        let rest = attempted.saturating_sub(consumed).saturating_sub(lost);
+        let rest = if rest == 0 { String::new() } else { format!(" + {rest} unread") };
+        format!("{attempted} attempted = {consumed} consumed + {lost} lost{rest}")
+    };
+    let total = line(sum(|c| c.attempted), sum(|c| c.consumed), sum(|c| c.lost));
+    let each: Vec<String> = counts
+        .iter()
+        .filter(|count| count.attempted > 0)
+        .map(|c| format!("{} {}", c.name, line(c.attempted, c.consumed, c.lost)))
+        .collect();
+    (!counts.is_empty()).then(|| format!("{total} ({})", each.join(", ")))
+}
+
 /// Writes one answer of the source into the log.
-pub(crate) fn record(shared: &SharedLog, batch: Batch, gap: Option<Gap>, keep: Keep) {
+///
+/// `keeps_up`: what happened before a late answer is in it all the same.
+pub(crate) fn record(
+    shared: &SharedLog,
+    batch: Batch,
+    gap: Option<Gap>,
+    keeps_up: bool,
+    keep: Keep,
+) {
     let mut log = shared.lock();
     let before = log.newest();
     // A look that came this late (a stopped process, a host out of breath) did not watch.
@@ -97,7 +126,7 @@ pub(crate) fn record(shared: &SharedLog, batch: Batch, gap: Option<Gap>, keep: K
     let usual = shared.interval.load(Ordering::Relaxed);
     let interval = batch.watched_until.0.saturating_sub(last.0);
     shared.interval.store(interval, Ordering::Relaxed);
-    let late = gap.is_none() && interval > LATE.max(usual.saturating_mul(3));
+    let late = !keeps_up && gap.is_none() && interval > LATE.max(usual.saturating_mul(3));
     let gap = if late {
         Some(Gap { begin: last, end: batch.watched_until, cause: GapCause::SourceFailed })
     } else {
@@ -121,7 +150,7 @@ pub(crate) fn record(shared: &SharedLog, batch: Batch, gap: Option<Gap>, keep: K
 /// A thread that watches, and how to stop it.
 pub(crate) struct Watcher {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result<(), ProbeError>>,
+    thread: std::thread::JoinHandle<Result<Option<String>, ProbeError>>,
 }
 
 impl Watcher {
@@ -138,14 +167,14 @@ impl Watcher {
             move || {
                 let result = watch(source.as_mut(), &shared, keep, &stop);
                 let _ = ended.send(()); // nobody listens any more while stopping
-                result
+                result.map(|()| counted(&source.counts()))
             }
         })?;
         Ok(Self { stop, thread })
     }
 
-    /// Stops watching; what the thread ended with.
-    pub(crate) fn stop(self) -> Result<(), ProbeError> {
+    /// Stops watching; what the kernel counted, or what the thread ended with.
+    pub(crate) fn stop(self) -> Result<Option<String>, ProbeError> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
         match self.thread.join() {

@@ -68,6 +68,22 @@ pub enum ProbeError {
     /// The netstat2 crate failed.
     #[error("netstat2: {0}")]
     Netstat(#[from] netstat2::error::Error),
+    /// The kernel refused one of the programs that the eBPF source cannot do without.
+    #[error("the eBPF program {name} cannot be used: {because}")]
+    Program {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        because: String,
+    },
+    /// The kernel refused something else that the eBPF source needs.
+    #[error("{what}: {because}")]
+    Refused {
+        /// What.
+        what: &'static str,
+        /// Why.
+        because: String,
+    },
     /// This system has no such thing.
     #[error("{0} does not exist on this system")]
     Absent(&'static str),

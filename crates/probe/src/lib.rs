@@ -25,6 +25,8 @@ mod portable;
 mod process;
 mod source;
 
+#[cfg(have_bpf)]
+mod ebpf;
 #[cfg(target_os = "linux")]
 mod look;
 #[cfg(target_os = "linux")]
@@ -39,4 +41,4 @@ mod sock_diag;
 pub use clock::now;
 pub use error::ProbeError;
 pub use host::{boot_id, hostname};
-pub use source::{Batch, Choice, Shortfall, Source, open};
+pub use source::{Batch, Choice, Count, Options, Shortfall, Source, open};

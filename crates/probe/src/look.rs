@@ -31,6 +31,8 @@ pub(crate) struct Looks {
     period: Duration,
     capabilities: Capabilities,
     own_pids: bool,
+    /// Why not a better source.
+    worse: Vec<Shortfall>,
     shortfalls: Vec<Shortfall>,
     /// The thread was left in a foreign namespace. Every later answer would be about that one.
     stranded: bool,
@@ -44,8 +46,8 @@ struct Section {
 }
 
 impl Looks {
-    /// Makes sure that sock_diag works and processes can be listed.
-    pub(crate) fn open(period: Duration) -> Result<Self, ProbeError> {
+    /// Makes sure that sock_diag works and processes can be listed. `worse`: why not a better source.
+    pub(crate) fn open(period: Duration, worse: Vec<Shortfall>) -> Result<Self, ProbeError> {
         sock_diag::works()?;
         let mut looks = Self {
             descriptors: Descriptors::open()?,
@@ -55,6 +57,7 @@ impl Looks {
             period,
             capabilities: Capabilities::own(),
             own_pids: !sees_all_pids(),
+            worse,
             shortfalls: Vec::new(),
             stranded: false,
         };
@@ -66,7 +69,7 @@ impl Looks {
 
     /// Writes down what cannot be seen.
     fn note_shortfalls(&mut self, forbidden: bool, failed: Vec<Shortfall>) {
-        self.shortfalls.clear();
+        self.shortfalls.clone_from(&self.worse);
         let period = self.period;
         self.shortfalls.push(Shortfall::Polled { period });
         let count = self.descriptors.hidden();
@@ -83,8 +86,26 @@ impl Looks {
         self.shortfalls.extend(failed);
     }
 
-    /// Visits every namespace; fills `entries`, and of `table` the namespaces and addresses.
-    fn visit_all(&mut self, table: &mut Table) -> Result<Vec<Section>, ProbeError> {
+    /// The namespaces and their addresses, without sockets.
+    pub(crate) fn surroundings(&mut self) -> Result<Table, ProbeError> {
+        self.refuse_stranded()?;
+        let mut table = Table { time: clock::now()?, ..Table::default() };
+        self.descriptors.list(table.time)?;
+        self.visit_all(&mut table, false)?;
+        Ok(table)
+    }
+
+    fn refuse_stranded(&self) -> Result<(), ProbeError> {
+        if !self.stranded {
+            return Ok(());
+        }
+        let source = std::io::Error::other("an earlier look did not find the way back");
+        Err(ProbeError::Stranded { source })
+    }
+
+    /// Visits every namespace; fills of `table` the namespaces and addresses, and with `sockets` also
+    /// `entries`.
+    fn visit_all(&mut self, table: &mut Table, sockets: bool) -> Result<Vec<Section>, ProbeError> {
         self.entries.clear();
         let mut sections = Vec::new();
         let mut failed = Vec::new();
@@ -102,7 +123,8 @@ impl Looks {
                 if !visited.insert(inode) {
                     continue;
                 }
-                match home.visit(inode, &place, &mut self.dumps, &mut self.entries) {
+                let dump = sockets.then_some((&mut self.dumps, &mut self.entries));
+                match home.visit(inode, &place, dump) {
                     Ok(visit) => {
                         let namespace = Namespace {
                             id: visit.id,
@@ -186,14 +208,10 @@ impl Taker for Looks {
     }
 
     fn take(&mut self) -> Result<Table, ProbeError> {
-        if self.stranded {
-            return Err(ProbeError::Stranded {
-                source: std::io::Error::other("an earlier look did not find the way back"),
-            });
-        }
+        self.refuse_stranded()?;
         let mut table = Table { time: clock::now()?, ..Table::default() };
         self.descriptors.list(table.time)?;
-        let sections = self.visit_all(&mut table)?;
+        let sections = self.visit_all(&mut table, true)?;
         self.find_holders(&table)?;
         self.join(&sections, &mut table);
         Ok(table)

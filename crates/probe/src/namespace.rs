@@ -123,17 +123,16 @@ impl Home {
         Ok(Self { descriptor, inode: file.st_ino, nsfs: file.st_dev })
     }
 
-    /// Looks into a namespace: its sockets are added to `entries`. The thread is back home when
-    /// this returns anything but [`Refusal::Stranded`].
+    /// Looks into a namespace: its sockets are added to the entries, if there are any to add to. The
+    /// thread is back home when this returns anything but [`Refusal::Stranded`].
     pub(crate) fn visit(
         &self,
         inode: u64,
         place: &Place,
-        dumps: &mut Dumps,
-        entries: &mut Vec<Entry>,
+        mut sockets: Option<(&mut Dumps, &mut Vec<Entry>)>,
     ) -> Result<Visit, Refusal> {
         if inode == self.inode {
-            return look_around(inode, dumps, entries);
+            return look_around(inode, sockets);
         }
         let mut refusal = Refusal::Gone;
         for door in &place.doors {
@@ -144,7 +143,8 @@ impl Home {
                     continue;
                 }
             };
-            let seen = look_around(inode, dumps, entries);
+            let sockets = sockets.as_mut().map(|(dumps, entries)| (&mut **dumps, &mut **entries));
+            let seen = look_around(inode, sockets);
             inside.leave()?;
             return seen;
         }
@@ -196,9 +196,11 @@ impl Drop for Inside<'_> {
 }
 
 /// Everything that can be seen from where the thread is.
-fn look_around(inode: u64, dumps: &mut Dumps, entries: &mut Vec<Entry>) -> Result<Visit, Refusal> {
-    let kept = entries.len();
-    let look = |dumps: &mut Dumps, entries: &mut Vec<Entry>| {
+fn look_around(
+    inode: u64,
+    sockets: Option<(&mut Dumps, &mut Vec<Entry>)>,
+) -> Result<Visit, Refusal> {
+    let about = || {
         let socket = sock_diag::connect()?;
         let id = match netns_cookie(socket.as_fd()) {
             Ok(cookie) => NamespaceId(cookie),
@@ -210,14 +212,17 @@ fn look_around(inode: u64, dumps: &mut Dumps, entries: &mut Vec<Entry>) -> Resul
                 return Err(ProbeError::call::<io::Error>("ask for the namespace cookie")(error));
             }
         };
-        let addresses = addresses(id)?;
-        dumps.all(socket.as_fd(), entries)?;
-        Ok(Visit { id, addresses })
+        Ok((Visit { id, addresses: addresses(id)? }, socket))
     };
-    look(dumps, entries).map_err(|error| {
-        entries.truncate(kept);
-        error.into()
-    })
+    let (visit, socket) = about()?;
+    if let Some((dumps, entries)) = sockets {
+        let kept = entries.len();
+        if let Err(error) = dumps.all(socket.as_fd(), entries) {
+            entries.truncate(kept);
+            return Err(error.into());
+        }
+    }
+    Ok(visit)
 }
 
 #[cfg(test)]
@@ -231,7 +236,8 @@ mod tests {
         let places = Places::with_files(&home);
         let mut entries = Vec::new();
         let place = &places.by_inode[&home.inode];
-        let Ok(visit) = home.visit(home.inode, place, &mut Dumps::new(), &mut entries) else {
+        let Ok(visit) = home.visit(home.inode, place, Some((&mut Dumps::new(), &mut entries)))
+        else {
             panic!("refused at home");
         };
         let loopback =
@@ -245,7 +251,7 @@ mod tests {
         let doors = vec!["/proc/self/ns/mnt".into(), "/proc/self/ns/net".into()];
         let elsewhere = Place { doors, name: None };
         let mut entries = Vec::new();
-        let visit = home.visit(1, &elsewhere, &mut Dumps::new(), &mut entries);
+        let visit = home.visit(1, &elsewhere, Some((&mut Dumps::new(), &mut entries)));
         assert!(matches!(visit, Err(Refusal::Gone)));
         assert_eq!(Home::here().unwrap().inode, home.inode);
     }

@@ -92,7 +92,7 @@ impl<T: Taker> Source for Polled<T> {
 }
 
 /// Whether a clock sample says more than the one that was told last.
-fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {
+pub(crate) fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {
     told.is_none_or(|told| {
         let moved = (sample.offset() - told.offset()).unsigned_abs();
         moved > u128::from(Clock::WORTH_A_SAMPLE)

@@ -47,6 +47,32 @@ pub trait Source: Send {
 
     /// How long to wait from now to the next [`Source::collect`].
     fn pause(&self) -> Duration;
+
+    /// Whether what happens between two calls is kept for the next one, however late that comes (as
+    /// far as there is room, and what there was none for is told as a gap). Where it is not, a late
+    /// call has missed something.
+    fn keeps_up(&self) -> bool {
+        false
+    }
+
+    /// What the kernel was to tell, what of it arrived and what was lost; empty where the kernel does
+    /// not tell. What is neither is still on its way.
+    fn counts(&mut self) -> Vec<Count> {
+        Vec::new()
+    }
+}
+
+/// How many events of one kind there were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The kind, for people.
+    pub name: &'static str,
+    /// As counted in the kernel.
+    pub attempted: u64,
+    /// As they arrived.
+    pub consumed: u64,
+    /// As counted in the kernel, for want of room.
+    pub lost: u64,
 }
 
 /// Which source to open.
@@ -55,6 +81,8 @@ pub enum Choice {
     /// The best that works here.
     #[default]
     Auto,
+    /// Programs in the kernel that tell of every socket, or nothing.
+    Ebpf,
     /// sock_diag(7) and procfs, or nothing.
     SockDiag,
     /// The netstat2 crate.
@@ -70,6 +98,20 @@ pub enum Shortfall {
     Polled {
         /// From one look to the next.
         period: Duration,
+    },
+    /// The kernel does not tell by itself.
+    NoEbpf {
+        /// Why it does not.
+        because: String,
+    },
+    /// One of the programs in the kernel cannot be used.
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// Why not.
+        because: String,
+        /// What is lost.
+        lost: &'static str,
     },
     /// sock_diag does not work, so netstat2 is used instead.
     NoSockDiag {
@@ -109,6 +151,14 @@ impl fmt::Display for Shortfall {
                 "the kernel is asked every {period:?} and does not tell by itself: sockets that \
                  live shorter than that can be missed"
             ),
+            Self::NoEbpf { because } => write!(
+                f,
+                "eBPF does not work ({because}): the kernel does not tell of sockets by itself, and \
+                 those that live shorter than the time between two looks can be missed"
+            ),
+            Self::Program { program, because, lost } => {
+                write!(f, "the eBPF program {program} does not work ({because}): {lost}")
+            }
             Self::NoSockDiag { because } => write!(
                 f,
                 "sock_diag does not work ({because}): other network namespaces, peers of UDP \
@@ -147,40 +197,88 @@ impl fmt::Display for Shortfall {
     }
 }
 
+/// How sources are set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// From one look to the next, where the source has to look. 100 ms is a good one; a look that
+    /// takes longer than half of it lowers the rate (see [`Source::pause`]).
+    pub period: Duration,
+    /// Bytes of the ring through which the kernel tells. A reader that stands still loses events once
+    /// it is full; 32 MiB hold about 300,000.
+    pub ring: usize,
+    /// Whether the arguments of processes are told.
+    pub arguments: bool,
+    /// Programs that are not used, as if the kernel had refused them: for tests, and for a host on
+    /// which one of them is in the way.
+    pub leave_out: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let period = Duration::from_millis(100);
+        Self { period, ring: 32 << 20, arguments: false, leave_out: Vec::new() }
+    }
+}
+
 /// Opens a source: with [`Choice::Auto`] the best that works, and its
 /// [shortfalls](Source::shortfalls) say why it is not a better one.
 ///
-/// `period`: from one look to the next, where the source has to look. 100 ms is a good one; a
-/// look that takes longer than half of it lowers the rate (see [`Source::pause`]).
-///
 /// # Errors
 /// When the chosen source does not work here, or with [`Choice::Auto`] none does.
-pub fn open(choice: Choice, period: Duration) -> Result<Box<dyn Source>, ProbeError> {
-    let because = match choice {
-        Choice::Auto | Choice::SockDiag => match sock_diag(period) {
+pub fn open(choice: Choice, options: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    let period = options.period;
+    let mut worse = Vec::new();
+    if matches!(choice, Choice::Auto | Choice::Ebpf) {
+        match ebpf(options) {
+            Ok(source) => return Ok(source),
+            Err(error) if choice == Choice::Ebpf => return Err(error),
+            Err(error) => worse.push(Shortfall::NoEbpf { because: error.to_string() }),
+        }
+    }
+    if matches!(choice, Choice::Auto | Choice::SockDiag) {
+        match sock_diag(period, worse.clone()) {
             Ok(source) => return Ok(source),
             Err(error) if choice == Choice::SockDiag => return Err(error),
-            Err(error) => Shortfall::NoSockDiag { because: error.to_string() },
-        },
-        Choice::Portable => Shortfall::Netstat,
-    };
-    Ok(Box::new(Polled::new(Portable::open(because, period)?, period)))
+            Err(error) => worse.push(Shortfall::NoSockDiag { because: error.to_string() }),
+        }
+    } else {
+        worse.push(Shortfall::Netstat);
+    }
+    Ok(Box::new(Polled::new(Portable::open(worse, period)?, period)))
+}
+
+#[cfg(have_bpf)]
+fn ebpf(options: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    Ok(Box::new(crate::ebpf::Told::open(options)?))
+}
+
+#[cfg(not(have_bpf))]
+fn ebpf(_: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    Err(ProbeError::Absent("the eBPF source (this program was built without clang)"))
 }
 
 #[cfg(target_os = "linux")]
-fn sock_diag(period: Duration) -> Result<Box<dyn Source>, ProbeError> {
-    let looks = crate::look::Looks::open(period)?;
+fn sock_diag(period: Duration, worse: Vec<Shortfall>) -> Result<Box<dyn Source>, ProbeError> {
+    let looks = crate::look::Looks::open(period, worse)?;
     Ok(Box::new(Polled::new(looks, period)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sock_diag(_: Duration) -> Result<Box<dyn Source>, ProbeError> {
+fn sock_diag(_: Duration, _: Vec<Shortfall>) -> Result<Box<dyn Source>, ProbeError> {
     Err(ProbeError::Absent("sock_diag"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A missing compiler must not go unnoticed where the product is checked.
+    #[test]
+    fn where_it_is_checked_the_programs_are_built() {
+        if std::env::var_os("CI").is_some() && cfg!(all(target_os = "linux", not(have_bpf))) {
+            panic!("clang is missing: the eBPF source was not built");
+        }
+    }
 
     #[test]
     fn a_shortfall_names_what_is_missing_and_what_is_lost() {

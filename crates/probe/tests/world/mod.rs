@@ -11,7 +11,7 @@ use procflow_binding::{
     Address, BootTime, Change, Namespace, NamespaceId, Process, ProcessKey, Socket, SocketId,
 };
 use procflow_core::Endpoint;
-use procflow_probe::{Choice, Source, open};
+use procflow_probe::{Choice, Options, Source, open};
 
 /// Keeps the tests of a program apart: a test that starts a program shares, from fork to exec,
 /// every socket of the tests beside it, and that is seen.
@@ -35,7 +35,7 @@ pub struct World {
 impl World {
     pub fn open(choice: Choice) -> Self {
         Self {
-            source: open(choice, Duration::from_millis(100)).unwrap(),
+            source: open(choice, &Options::default()).unwrap(),
             namespaces: BTreeMap::new(),
             addresses: BTreeSet::new(),
             sockets: BTreeMap::new(),
