@@ -257,6 +257,7 @@ impl Source for Told {
             self.look_around(&table, &mut changes);
             self.note_shortfalls();
         }
+        self.bindings.settle(now, &mut changes);
         self.bindings.processes.forget(now);
         if taken < MOST_EVENTS {
             self.until = self.until.max(now.minus(SETTLED));

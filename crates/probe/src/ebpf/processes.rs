@@ -233,3 +233,120 @@ fn bare(actor: &Actor, ask: &mut dyn Inquiry) -> Process {
         unit: found.unit,
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A system of which nothing can be read any more.
+    pub(in crate::ebpf) struct Nobody;
+
+    impl Inquiry for Nobody {
+        fn facts(&mut self, _: ProcessKey) -> Option<Process> {
+            None
+        }
+        fn ancestors(&mut self, _: ProcessKey) -> Vec<Ancestor> {
+            Vec::new()
+        }
+        fn user(&mut self, uid: u32) -> Option<String> {
+            (uid == 1000).then(|| "ada".to_owned())
+        }
+        fn surroundings(&mut self, _: &Actor) -> Option<Surroundings> {
+            None
+        }
+    }
+
+    fn key(pid: u32) -> ProcessKey {
+        ProcessKey { pid, start: BootTime(u64::from(pid)) }
+    }
+
+    fn actor(pid: u32, comm: &str) -> Actor {
+        Actor { key: key(pid), uid: 1000, cgroup: 1, comm: comm.to_owned() }
+    }
+
+    /// What is told of a process at a moment.
+    fn told(processes: &mut Processes, pid: u32, at: u64) -> Vec<Change> {
+        let mut changes = Vec::new();
+        processes.tell(key(pid), BootTime(at), &mut changes);
+        changes.into_iter().map(|(_, change)| change).collect()
+    }
+
+    fn shell() -> Processes {
+        let mut processes = Processes::default();
+        let execution = Execution {
+            process: actor(1, "sh"),
+            executable: Some("/bin/sh".to_owned()),
+            arguments: None,
+        };
+        processes.executed(execution, &mut Nobody);
+        processes
+    }
+
+    #[test]
+    fn a_child_is_what_its_parent_was_until_it_calls_exec() {
+        let mut processes = shell();
+        processes.forked(actor(2, "sh"), key(1), &mut Nobody);
+        let [Change::Process(child), Change::Details(details)] = &told(&mut processes, 2, 5)[..]
+        else {
+            panic!("a process and who started it");
+        };
+        assert_eq!(child.executable.as_deref(), Some("/bin/sh"));
+        assert_eq!(child.user.as_deref(), Some("ada"));
+        assert_eq!(details.ancestors, [Ancestor { key: key(1), comm: "sh".to_owned() }]);
+        let execution = Execution {
+            process: actor(2, "curl"),
+            executable: Some("/usr/bin/curl".to_owned()),
+            arguments: Some(vec!["curl".to_owned(), "-s".to_owned()]),
+        };
+        processes.executed(execution, &mut Nobody);
+        let [Change::Process(child), Change::Details(details)] = &told(&mut processes, 2, 6)[..]
+        else {
+            panic!("both again");
+        };
+        assert_eq!((&child.comm[..], child.executable.as_deref()), ("curl", Some("/usr/bin/curl")));
+        assert_eq!(details.command_line.as_deref().unwrap(), ["curl", "-s"]);
+    }
+
+    #[test]
+    fn a_line_of_ancestors_is_bounded() {
+        let mut processes = shell();
+        for pid in 2..40 {
+            processes.forked(actor(pid, "sh"), key(pid - 1), &mut Nobody);
+        }
+        let [_, Change::Details(details)] = &told(&mut processes, 39, 5)[..] else {
+            panic!("no details");
+        };
+        let line: Vec<u32> = details.ancestors.iter().map(|one| one.key.pid).collect();
+        assert_eq!(line, [38, 37, 36, 35, 34, 33, 32, 31]);
+    }
+
+    #[test]
+    fn facts_are_told_when_they_change_and_now_and_then() {
+        let mut processes = shell();
+        assert_eq!(told(&mut processes, 1, 0).len(), 1);
+        processes.acts(actor(1, "sh"), &mut Nobody);
+        assert!(told(&mut processes, 1, 1).is_empty());
+        assert_eq!(told(&mut processes, 1, TELL_EVERY).len(), 1);
+        processes.acts(actor(1, "renamed"), &mut Nobody);
+        let [Change::Process(process)] = &told(&mut processes, 1, TELL_EVERY)[..] else {
+            panic!("not told");
+        };
+        assert_eq!(process.comm, "renamed");
+        // One that was never heard of, and is gone, has what the event says.
+        processes.acts(actor(9, "ghost"), &mut Nobody);
+        let [Change::Process(process)] = &told(&mut processes, 9, 1)[..] else {
+            panic!("not told")
+        };
+        assert_eq!((&process.comm[..], process.uid), ("ghost", Some(1000)));
+    }
+
+    #[test]
+    fn what_ended_is_forgotten_after_a_while() {
+        let mut processes = shell();
+        processes.exited(key(1), BootTime(5));
+        processes.forget(BootTime(5 + LINGER - 1));
+        assert_eq!(told(&mut processes, 1, 6).len(), 1);
+        processes.forget(BootTime(5 + LINGER));
+        assert!(processes.known.is_empty() && processes.exited.is_empty());
+    }
+}

@@ -41,7 +41,13 @@ enum {
 
 enum { AF_INET = 2, AF_INET6 = 10 };
 enum { SOCK_STREAM = 1 };
-enum { IPPROTO_TCP = 6, IPPROTO_UDP = 17 };
+enum {
+	IPPROTO_TCP = 6,
+	IPPROTO_UDP = 17,
+	IPPROTO_DCCP = 33,
+	IPPROTO_SCTP = 132,
+	IPPROTO_UDPLITE = 136,
+};
 enum { TCP_CLOSE = 7 };
 
 struct sock;

@@ -17,6 +17,8 @@ enum {
 	TOLD = 1,     /* an event with its endpoints was sent */
 	ACCEPTED = 2, /* came from a listener, nobody has used it */
 	STORED_V6_ONLY = 4,
+	PEER = 8,     /* told with a peer */
+	MANY = 16,    /* has a peer and sends to others as well */
 };
 
 /* Whom a raw socket sent to last. Ports in network byte order. */
@@ -190,7 +192,7 @@ INLINE int connecting(struct bpf_sock_addr *ctx)
 		own(holding);
 	if (ctx->type != SOCK_STREAM) {
 		holding->since = bpf_ktime_get_boot_ns();
-		holding->flags &= ~TOLD;
+		holding->flags &= ~(TOLD | PEER | MANY);
 	}
 	return 1;
 }
@@ -283,9 +285,9 @@ int bound_v6(struct bpf_sock *ctx)
 	return bound(ctx, AF_INET6);
 }
 
-/* sendto(2) on a socket without a peer: its port is bound by now, the datagram not yet sent. The
- * endpoint is told once the kernel's own socket can be read, at the end of the system call (see
- * `used`), with this moment as its time. */
+/* sendto(2) to an address of its own: the port is bound by now, the datagram not yet sent. The endpoint
+ * is told once the kernel's own socket can be read, at the end of the system call (see `used`), with
+ * this moment as its time. A socket that has a peer as well is told anew, as one that talks to many. */
 INLINE int sending(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -294,7 +296,13 @@ INLINE int sending(struct bpf_sock_addr *ctx)
 	if (!sk)
 		return 1;
 	holding = bpf_sk_storage_get(&holdings, sk, NULL, 0);
-	if (holding && !(holding->flags & TOLD))
+	if (!holding)
+		return 1;
+	if (holding->flags & PEER) {
+		holding->flags |= MANY;
+		holding->flags &= ~(TOLD | PEER);
+	}
+	if (!(holding->flags & TOLD))
 		holding->since = bpf_ktime_get_boot_ns();
 	return 1;
 }
@@ -434,7 +442,8 @@ INLINE int used(struct sock *sk)
 	protocol = sk->sk_protocol;
 	if (protocol == IPPROTO_UDP && !(holding->flags & TOLD) && sk->__sk_common.skc_num) {
 		struct event *event;
-		u32 kind = sk->__sk_common.skc_dport ? ASSOCIATED : BOUND;
+		int peer = sk->__sk_common.skc_dport && !(holding->flags & MANY);
+		u32 kind = peer ? ASSOCIATED : BOUND;
 
 		now = bpf_ktime_get_boot_ns();
 		if (!knows(holding, pid, start))
@@ -444,7 +453,7 @@ INLINE int used(struct sock *sk)
 			return 0;
 		event->cookie = bpf_get_socket_cookie(sk);
 		fill_tuple(event, sk);
-		holding->flags |= TOLD;
+		holding->flags |= peer ? TOLD | PEER : TOLD;
 		submit(event);
 		return 0;
 	}
@@ -483,6 +492,13 @@ int read_tcp(u64 *ctx)
 	return used((void *)ctx[0]);
 }
 
+/* Their first four bytes are the two ports. */
+INLINE int has_ports(u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_DCCP ||
+	       protocol == IPPROTO_SCTP || protocol == IPPROTO_UDPLITE;
+}
+
 /* What leaves, of sockets that are neither TCP nor UDP: a raw or ping socket has no peer and no port,
  * so each packet says whom it talks to, told whenever that is not the one before. */
 SECTION("cgroup_skb/egress")
@@ -519,7 +535,7 @@ int leaving(struct __sk_buff *ctx)
 		    bpf_skb_load_bytes(ctx, 16, talk.remote, 4))
 			return 1;
 		talk.family = AF_INET;
-		if (talk.protocol == IPPROTO_TCP || talk.protocol == IPPROTO_UDP)
+		if (has_ports(talk.protocol))
 			bpf_skb_load_bytes(ctx, ports, &talk.local_port, 4);
 	} else {
 		if (bpf_skb_load_bytes(ctx, 6, &talk.protocol, 1) ||
@@ -527,7 +543,7 @@ int leaving(struct __sk_buff *ctx)
 		    bpf_skb_load_bytes(ctx, 24, talk.remote, 16))
 			return 1;
 		talk.family = AF_INET6;
-		if (talk.protocol == IPPROTO_TCP || talk.protocol == IPPROTO_UDP)
+		if (has_ports(talk.protocol))
 			bpf_skb_load_bytes(ctx, 40, &talk.local_port, 4);
 	}
 	if (is_same(&holding->talk, &talk))
