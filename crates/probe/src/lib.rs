@@ -25,6 +25,8 @@ mod portable;
 mod process;
 mod source;
 
+#[cfg(target_os = "linux")]
+mod capability;
 #[cfg(have_bpf)]
 mod ebpf;
 #[cfg(target_os = "linux")]

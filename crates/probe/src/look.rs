@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use procflow_binding::{Held, Namespace, NamespaceId, ProcessKey, Table};
 
+use crate::capability::Capabilities;
 use crate::namespace::{Home, Places, Refusal};
 use crate::polled::Taker;
 use crate::process::{Facts, sees_all_pids};
@@ -219,55 +220,5 @@ impl Taker for Looks {
 
     fn shortfalls(&self) -> &[Shortfall] {
         &self.shortfalls
-    }
-}
-
-/// The effective capabilities that matter here (capabilities(7)). In a user namespace they may be
-/// there and still not be enough; that is found out by trying.
-#[derive(Clone, Copy)]
-struct Capabilities(u64);
-
-impl Capabilities {
-    const DAC_OVERRIDE: u32 = 1;
-    const DAC_READ_SEARCH: u32 = 2;
-    const SYS_PTRACE: u32 = 19;
-    const SYS_ADMIN: u32 = 21;
-
-    /// Those of this process; none where they are not told.
-    fn own() -> Self {
-        let status = procfs::process::Process::myself().and_then(|process| process.status());
-        Self(status.map_or(0, |status| status.capeff))
-    }
-
-    fn has(self, capability: u32) -> bool {
-        self.0 & (1 << capability) != 0
-    }
-
-    /// What is missing to read the descriptors of every process.
-    fn missing_for_descriptors(self) -> Vec<&'static str> {
-        let mut missing = Vec::new();
-        if !self.has(Self::SYS_PTRACE) {
-            missing.push("CAP_SYS_PTRACE");
-        }
-        if !self.has(Self::DAC_READ_SEARCH) && !self.has(Self::DAC_OVERRIDE) {
-            missing.push("CAP_DAC_READ_SEARCH");
-        }
-        missing
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_capability_is_named() {
-        assert_eq!(
-            Capabilities(0).missing_for_descriptors(),
-            ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]
-        );
-        assert_eq!(Capabilities(1 << 19).missing_for_descriptors(), ["CAP_DAC_READ_SEARCH"]);
-        assert!(Capabilities(0x8_0004).missing_for_descriptors().is_empty());
-        assert!(!Capabilities(0).has(Capabilities::SYS_ADMIN));
     }
 }

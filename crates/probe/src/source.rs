@@ -103,6 +103,8 @@ pub enum Shortfall {
     NoEbpf {
         /// Why it does not.
         because: String,
+        /// What would have to change, where something would.
+        remedy: Option<String>,
     },
     /// One of the programs in the kernel cannot be used.
     Program {
@@ -143,6 +145,25 @@ pub enum Shortfall {
     ProcessDetails,
 }
 
+impl Shortfall {
+    /// What would have to change to see it, where something can.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let text = match self {
+            Self::NoEbpf { remedy, .. } => return remedy.clone(),
+            Self::HiddenProcesses { missing, .. } if !missing.is_empty() => {
+                return Some(format!("run it as root, or with {}", missing.join(" and ")));
+            }
+            Self::OtherNamespaces => "run it as root, or with CAP_SYS_ADMIN",
+            Self::PidNamespace => "run it in the host's pid namespace (docker run --pid=host)",
+            Self::NoSockDiag { .. } => "run a kernel with CONFIG_INET_DIAG",
+            Self::Program { .. } => "run a newer kernel (6.3 knows all programs)",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
 impl fmt::Display for Shortfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -151,7 +172,7 @@ impl fmt::Display for Shortfall {
                 "the kernel is asked every {period:?} and does not tell by itself: sockets that \
                  live shorter than that can be missed"
             ),
-            Self::NoEbpf { because } => write!(
+            Self::NoEbpf { because, .. } => write!(
                 f,
                 "eBPF does not work ({because}): the kernel does not tell of sockets by itself, and \
                  those that live shorter than the time between two looks can be missed"
@@ -232,7 +253,9 @@ pub fn open(choice: Choice, options: &Options) -> Result<Box<dyn Source>, ProbeE
         match ebpf(options) {
             Ok(source) => return Ok(source),
             Err(error) if choice == Choice::Ebpf => return Err(error),
-            Err(error) => worse.push(Shortfall::NoEbpf { because: error.to_string() }),
+            Err(error) => {
+                worse.push(Shortfall::NoEbpf { because: error.to_string(), remedy: error.remedy() })
+            }
         }
     }
     if matches!(choice, Choice::Auto | Choice::SockDiag) {
@@ -254,7 +277,7 @@ fn ebpf(options: &Options) -> Result<Box<dyn Source>, ProbeError> {
 
 #[cfg(not(have_bpf))]
 fn ebpf(_: &Options) -> Result<Box<dyn Source>, ProbeError> {
-    Err(ProbeError::Absent("the eBPF source (this program was built without clang)"))
+    Err(if cfg!(target_os = "linux") { ProbeError::NotBuilt } else { ProbeError::Absent("eBPF") })
 }
 
 #[cfg(target_os = "linux")]

@@ -291,7 +291,7 @@ fn a_program_that_is_refused_is_named_with_what_is_lost() {
     assert_eq!(next.name(), "sock_diag");
     let said = next.shortfalls();
     assert!(
-        matches!(&said[0], Shortfall::NoEbpf { because } if because.contains("tcp")),
+        matches!(&said[0], Shortfall::NoEbpf { because, .. } if because.contains("tcp")),
         "{said:?}"
     );
 }

@@ -332,6 +332,7 @@ fn socket(kind: Kind, tuple: &Tuple) -> Socket {
 mod tests {
     use super::*;
     use crate::ebpf::processes::tests::Nobody;
+    use crate::ebpf::record::Comm;
     use procflow_binding::Process;
     use procflow_core::{Endpoint, Protocol};
     use std::net::Ipv4Addr;
@@ -359,7 +360,7 @@ mod tests {
     }
 
     fn actor(pid: u32) -> Actor {
-        Actor { key: key(pid), uid: 0, cgroup: 1, comm: format!("p{pid}") }
+        Actor { key: key(pid), uid: 0, cgroup: 1, comm: Comm::from(&*format!("p{pid}")) }
     }
 
     /// What a run of records makes of sockets; facts of processes are left out.

@@ -117,7 +117,7 @@ const EXITED: (&str, Hook) = ("exited", Hook::Tracepoint("sched_process_exit"));
 /// The programs, running.
 pub(super) struct Kernel {
     ring: RingBuf<MapData>,
-    counts: PerCpuArray<MapData, [u64; 5]>,
+    counts: PerCpuArray<MapData, [[u64; 4]; Kind::ALL.len()]>,
     epoch: Array<MapData, u32>,
     epochs: u32,
     /// What could not be used.
@@ -131,11 +131,11 @@ impl Kernel {
     pub(super) fn open(options: &Options) -> Result<Self, ProbeError> {
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")
             .map_err(|source| ProbeError::File { path: "/proc/self/mountinfo".into(), source })?;
-        let root = mount::cgroup2_root(&mountinfo)
-            .ok_or(ProbeError::Absent("the root of a cgroup2 hierarchy"))?;
+        let root = mount::cgroup2_root(&mountinfo).ok_or(ProbeError::NoCgroup2)?;
         let cgroup =
             File::open(&root).map_err(|source| ProbeError::File { path: root.clone(), source })?;
-        let btf = Btf::from_sys_fs().map_err(|error| refused("the kernel's BTF", &error))?;
+        let btf =
+            Btf::from_sys_fs().map_err(|error| ProbeError::NoBtf { because: chain(&error) })?;
         let mut programs = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("ring", ring_bytes(options.ring))
@@ -193,12 +193,10 @@ impl Kernel {
     /// What was to be told since the programs were loaded, and what found no room.
     pub(super) fn losses(&self) -> Result<Losses, ProbeError> {
         let mut losses = Losses::default();
-        for kind in Kind::ALL {
-            let cpus = self
-                .counts
-                .get(&(kind as u32), 0)
-                .map_err(|error| refused("the programs' counts", &error))?;
-            for &[attempted, lost, first, _, epoch] in cpus.iter() {
+        let cpus =
+            self.counts.get(&0, 0).map_err(|error| refused("the programs' counts", &error))?;
+        for cpu in cpus.iter() {
+            for (kind, &[attempted, lost, first, epoch]) in Kind::ALL.into_iter().zip(cpu) {
                 losses.add(kind, attempted, lost);
                 if lost > 0 && epoch == u64::from(self.epochs) {
                     losses.began(BootTime(first));

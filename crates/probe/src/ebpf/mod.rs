@@ -92,9 +92,10 @@ pub(crate) struct Told {
     /// The last look at namespaces and addresses.
     around: Option<(Instant, Table)>,
     clock: Option<(Instant, ClockSample)>,
-    /// Events that were lost until everything was listed last.
+    /// Events that were lost, or could not be understood, until everything was listed last.
     lost: u64,
     consumed: [u64; Kind::ALL.len()],
+    /// Events that could not be understood; as good as lost.
     malformed: u64,
     busy: bool,
     /// Everything until then is told.
@@ -106,7 +107,7 @@ impl Told {
     /// Loads and attaches the programs.
     pub(crate) fn open(options: &Options) -> Result<Self, ProbeError> {
         if !crate::process::sees_all_pids() {
-            return Err(ProbeError::Absent("the host's pid namespace"));
+            return Err(ProbeError::PidNamespace);
         }
         // First whoever may refuse: the programs begin to fill the ring.
         let looks = Looks::open(PAUSE, Vec::new())?;
@@ -177,7 +178,7 @@ impl Told {
         // Sockets tell again who uses them, as they are used.
         self.kernel.begin_epoch()?;
         // What is lost from here on is not covered by the listing.
-        let lost = self.kernel.losses()?.lost();
+        let lost = self.kernel.losses()?.lost() + self.malformed;
         let mut listing = Vec::new();
         let before = self.around.as_ref().map(|(_, table)| table.time);
         let time = clock::now()?;
@@ -247,7 +248,7 @@ impl Source for Told {
         let taken = self.drain(now, &mut changes);
         self.busy = taken > 0;
         let losses = self.kernel.losses()?;
-        if losses.lost() > self.lost {
+        if losses.lost() + self.malformed > self.lost {
             self.resync(&losses, &mut changes)?;
         }
         let strange = self.bindings.take_strange();

@@ -42,7 +42,8 @@ pub(super) struct Processes {
 }
 
 struct Known {
-    process: Process,
+    /// Shared with its parent until they differ; the key in it is the parent's then.
+    process: Arc<Process>,
     cgroup: u64,
     ancestors: Arc<[Ancestor]>,
     /// What its children's ancestors are; made when it first has one, for all of them.
@@ -60,11 +61,12 @@ impl Processes {
         {
             self.learn(facts, ask);
         }
+        let parent_key = parent;
         let known = match self.known.get_mut(&parent) {
             Some(parent) => Known {
-                process: Process { key: child.key, ..parent.process.clone() },
+                process: Arc::clone(&parent.process),
                 cgroup: parent.cgroup,
-                ancestors: parent.line(),
+                ancestors: parent.line(parent_key),
                 line: None,
                 arguments: parent.arguments.clone(),
                 told: None,
@@ -85,13 +87,14 @@ impl Processes {
             .or_insert_with(|| Known::of(bare(&actor, ask), ask.ancestors(key).into()));
         // A path that was too long to be told is asked for.
         let executable = executable.or_else(|| ask.facts(key).and_then(|facts| facts.executable));
-        known.process.executable = executable;
+        Arc::make_mut(&mut known.process).executable = executable;
         known.arguments = arguments.map(Into::into);
         known.told = None;
         // What starts containers moves the process between fork and exec, sometimes in hierarchies
         // whose cgroup ids the programs do not see.
         if let Some(found) = ask.surroundings(&actor) {
-            (known.process.container, known.process.unit) = (found.container, found.unit);
+            let process = Arc::make_mut(&mut known.process);
+            (process.container, process.unit) = (found.container, found.unit);
             known.cgroup = actor.cgroup;
         }
         known.update(actor, ask);
@@ -131,8 +134,8 @@ impl Processes {
     pub(super) fn learn(&mut self, facts: Process, ask: &mut dyn Inquiry) {
         let key = facts.key;
         if let Some(known) = self.known.get_mut(&key) {
-            if known.process != facts {
-                known.process = facts;
+            if *known.process != facts {
+                known.process = Arc::new(facts);
                 known.told = None;
                 known.line = None;
             }
@@ -166,7 +169,7 @@ impl Processes {
             return;
         }
         known.told = Some(time);
-        changes.push((time, Change::Process(known.process.clone())));
+        changes.push((time, Change::Process(Process { key, ..(*known.process).clone() })));
         let command_line = known.arguments.as_ref().map(|arguments| arguments.to_vec());
         if !known.ancestors.is_empty() || command_line.is_some() {
             let ancestors = known.ancestors.to_vec();
@@ -178,14 +181,16 @@ impl Processes {
 
 impl Known {
     fn of(process: Process, ancestors: Arc<[Ancestor]>) -> Self {
+        let process = Arc::new(process);
         Self { process, cgroup: 0, ancestors, line: None, arguments: None, told: None }
     }
 
     /// What it is called, who runs it and where may have changed.
     fn update(&mut self, actor: Actor, ask: &mut dyn Inquiry) {
         if self.process.uid != Some(actor.uid) {
-            self.process.uid = Some(actor.uid);
-            self.process.user = ask.user(actor.uid);
+            let process = Arc::make_mut(&mut self.process);
+            process.uid = Some(actor.uid);
+            process.user = ask.user(actor.uid);
             self.told = None;
         }
         if self.cgroup != actor.cgroup {
@@ -196,23 +201,24 @@ impl Known {
                 let place = (found.container, found.unit);
                 let was = (&self.process.container, &self.process.unit);
                 if was != (&place.0, &place.1) {
-                    (self.process.container, self.process.unit) = place;
+                    let process = Arc::make_mut(&mut self.process);
+                    (process.container, process.unit) = place;
                     self.told = None;
                 }
             }
         }
-        if self.process.comm != actor.comm {
-            self.process.comm = actor.comm;
+        if self.process.comm.as_bytes() != actor.comm.bytes() {
+            Arc::make_mut(&mut self.process).comm = actor.comm.text();
             self.told = None;
             self.line = None;
         }
     }
 
     /// The ancestors of its children.
-    fn line(&mut self) -> Arc<[Ancestor]> {
+    fn line(&mut self, key: ProcessKey) -> Arc<[Ancestor]> {
         let Self { process, ancestors, line, .. } = self;
         let line = line.get_or_insert_with(|| {
-            let own = Ancestor { key: process.key, comm: process.comm.clone() };
+            let own = Ancestor { key, comm: process.comm.clone() };
             let older = ancestors.iter().take(MOST_ANCESTORS - 1).cloned();
             std::iter::once(own).chain(older).collect()
         });
@@ -225,7 +231,7 @@ fn bare(actor: &Actor, ask: &mut dyn Inquiry) -> Process {
     let found = ask.surroundings(actor).unwrap_or_default();
     Process {
         key: actor.key,
-        comm: actor.comm.clone(),
+        comm: actor.comm.text(),
         executable: None,
         uid: Some(actor.uid),
         user: ask.user(actor.uid),
@@ -237,6 +243,7 @@ fn bare(actor: &Actor, ask: &mut dyn Inquiry) -> Process {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::ebpf::record::Comm;
 
     /// A system of which nothing can be read any more.
     pub(in crate::ebpf) struct Nobody;
@@ -261,7 +268,7 @@ pub(super) mod tests {
     }
 
     fn actor(pid: u32, comm: &str) -> Actor {
-        Actor { key: key(pid), uid: 1000, cgroup: 1, comm: comm.to_owned() }
+        Actor { key: key(pid), uid: 1000, cgroup: 1, comm: Comm::from(comm) }
     }
 
     /// What is told of a process at a moment.

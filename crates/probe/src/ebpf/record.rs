@@ -76,7 +76,31 @@ pub(super) struct Actor {
     pub(super) uid: u32,
     /// Inode of its cgroup2 directory.
     pub(super) cgroup: u64,
-    pub(super) comm: String,
+    pub(super) comm: Comm,
+}
+
+/// A command name as the kernel holds it: up to the first zero byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Comm([u8; 16]);
+
+impl Comm {
+    pub(super) fn bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
+        &self.0[..end]
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(self.bytes()).into_owned()
+    }
+}
+
+#[cfg(test)]
+impl From<&str> for Comm {
+    fn from(text: &str) -> Self {
+        let mut comm = [0; 16];
+        comm[..text.len()].copy_from_slice(text.as_bytes());
+        Self(comm)
+    }
 }
 
 /// Where a socket stands.
@@ -236,7 +260,7 @@ impl Record {
 fn actor(fields: &mut Fields<'_>) -> Option<Actor> {
     let (start, cgroup) = (fields.u64()?, fields.u64()?);
     let (pid, uid) = (fields.u32()?, fields.u32()?);
-    let comm = text(&fields.take::<16>()?);
+    let comm = Comm(fields.take()?);
     Some(Actor { key: ProcessKey { pid, start: ticks(start) }, uid, cgroup, comm })
 }
 
@@ -320,7 +344,7 @@ mod tests {
 
     fn curl() -> Actor {
         let key = ProcessKey { pid: 4242, start: BootTime(980_000_000) };
-        Actor { key, uid: 1000, cgroup: 77, comm: "curl".to_owned() }
+        Actor { key, uid: 1000, cgroup: 77, comm: Comm::from("curl") }
     }
 
     #[test]

@@ -74,20 +74,24 @@ struct {
 	UINT(max_entries, 1 << 25);
 } ring SECTION(".maps");
 
-/* Of each kind of event: how many were to be told, how many of them found no room. */
+/* Of each kind of event: how many were to be told, how many of them found no room. In one piece, so
+ * that reading them all is one system call. */
 struct count {
 	u64 attempted;
 	u64 lost;
 	u64 first_lost; /* in this epoch */
-	u64 last_lost;
 	u64 epoch;
+};
+
+struct count_of_all {
+	struct count kinds[KINDS];
 };
 
 struct {
 	UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	UINT(max_entries, KINDS);
+	UINT(max_entries, 1);
 	TYPE(key, u32);
-	TYPE(value, struct count);
+	TYPE(value, struct count_of_all);
 } counts SECTION(".maps");
 
 /* Counted up by the reader when events got lost: everything is to be told again. */
@@ -96,16 +100,18 @@ volatile u32 epoch = 0;
 /* Room for an event of one kind, or NULL and a count. */
 INLINE void *reserve(u32 kind, u64 size, u64 now)
 {
-	struct count *count = bpf_map_lookup_elem(&counts, &kind);
+	u32 all = 0;
+	struct count_of_all *counted = bpf_map_lookup_elem(&counts, &all);
 	void *room = bpf_ringbuf_reserve(&ring, size, 0);
 
-	if (count) {
+	if (counted && kind < KINDS) {
+		struct count *count = &counted->kinds[kind];
+
 		count->attempted++;
 		if (!room) {
 			if (!count->first_lost || count->epoch != epoch)
 				count->first_lost = now;
 			count->epoch = epoch;
-			count->last_lost = now;
 			count->lost++;
 		}
 	}
