@@ -30,6 +30,8 @@ mod look;
 #[cfg(target_os = "linux")]
 mod namespace;
 #[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
 mod netns_cookie;
 #[cfg(target_os = "linux")]
 mod procfs;
