@@ -26,6 +26,8 @@ mod process;
 mod source;
 
 #[cfg(target_os = "linux")]
+mod conntrack;
+#[cfg(target_os = "linux")]
 mod look;
 #[cfg(target_os = "linux")]
 mod namespace;
