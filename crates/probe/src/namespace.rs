@@ -16,10 +16,11 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, fstat, stat};
-use procflow_binding::{Address, NamespaceId};
+use procflow_binding::{Address, BootTime, NamespaceId};
 
 use crate::ProbeError;
 use crate::address::addresses;
+use crate::conntrack::{Translations, Whereabouts};
 use crate::netns_cookie::netns_cookie;
 use crate::sock_diag::{self, Dumps, Entry};
 
@@ -89,6 +90,18 @@ pub(crate) struct Visit {
     pub(crate) addresses: Vec<Address>,
 }
 
+/// What is asked in each namespace.
+pub(crate) struct Questions<'visitor> {
+    /// Asks for the sockets.
+    pub(crate) dumps: &'visitor mut Dumps,
+    /// Takes the sockets in.
+    pub(crate) entries: &'visitor mut Vec<Entry>,
+    /// Asks for translations, and takes them in.
+    pub(crate) translations: &'visitor mut Translations,
+    /// Dates them.
+    pub(crate) now: BootTime,
+}
+
 /// Why a namespace could not be visited.
 pub(crate) enum Refusal {
     /// It vanished since it was found: nothing to report.
@@ -123,17 +136,16 @@ impl Home {
         Ok(Self { descriptor, inode: file.st_ino, nsfs: file.st_dev })
     }
 
-    /// Looks into a namespace: its sockets are added to `entries`. The thread is back home when
-    /// this returns anything but [`Refusal::Stranded`].
+    /// Looks into a namespace, asking the questions there. The thread is back home when this
+    /// returns anything but [`Refusal::Stranded`].
     pub(crate) fn visit(
         &self,
         inode: u64,
         place: &Place,
-        dumps: &mut Dumps,
-        entries: &mut Vec<Entry>,
+        questions: &mut Questions<'_>,
     ) -> Result<Visit, Refusal> {
         if inode == self.inode {
-            return look_around(inode, dumps, entries);
+            return look_around(inode, Whereabouts::Home, questions);
         }
         let mut refusal = Refusal::Gone;
         for door in &place.doors {
@@ -144,7 +156,7 @@ impl Home {
                     continue;
                 }
             };
-            let seen = look_around(inode, dumps, entries);
+            let seen = look_around(inode, Whereabouts::Abroad, questions);
             inside.leave()?;
             return seen;
         }
@@ -196,7 +208,12 @@ impl Drop for Inside<'_> {
 }
 
 /// Everything that can be seen from where the thread is.
-fn look_around(inode: u64, dumps: &mut Dumps, entries: &mut Vec<Entry>) -> Result<Visit, Refusal> {
+fn look_around(
+    inode: u64,
+    at: Whereabouts,
+    questions: &mut Questions<'_>,
+) -> Result<Visit, Refusal> {
+    let Questions { dumps, entries, translations, now } = questions;
     let kept = entries.len();
     let look = |dumps: &mut Dumps, entries: &mut Vec<Entry>| {
         let socket = sock_diag::connect()?;
@@ -214,10 +231,9 @@ fn look_around(inode: u64, dumps: &mut Dumps, entries: &mut Vec<Entry>) -> Resul
         dumps.all(socket.as_fd(), entries)?;
         Ok(Visit { id, addresses })
     };
-    look(dumps, entries).map_err(|error| {
-        entries.truncate(kept);
-        error.into()
-    })
+    let visit = look(dumps, entries).inspect_err(|_: &ProbeError| entries.truncate(kept))?;
+    translations.visit(visit.id, at, *now);
+    Ok(visit)
 }
 
 #[cfg(test)]
@@ -225,13 +241,22 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
+    fn visit(home: &Home, inode: u64, place: &Place) -> Result<Visit, Refusal> {
+        let mut questions = Questions {
+            dumps: &mut Dumps::new(),
+            entries: &mut Vec::new(),
+            translations: &mut Translations::open(),
+            now: BootTime(1),
+        };
+        home.visit(inode, place, &mut questions)
+    }
+
     #[test]
     fn the_loopback_address_is_found_at_home() {
         let home = Home::here().unwrap();
         let places = Places::with_files(&home);
-        let mut entries = Vec::new();
         let place = &places.by_inode[&home.inode];
-        let Ok(visit) = home.visit(home.inode, place, &mut Dumps::new(), &mut entries) else {
+        let Ok(visit) = visit(&home, home.inode, place) else {
             panic!("refused at home");
         };
         let loopback =
@@ -244,8 +269,7 @@ mod tests {
         let home = Home::here().unwrap();
         let doors = vec!["/proc/self/ns/mnt".into(), "/proc/self/ns/net".into()];
         let elsewhere = Place { doors, name: None };
-        let mut entries = Vec::new();
-        let visit = home.visit(1, &elsewhere, &mut Dumps::new(), &mut entries);
+        let visit = visit(&home, 1, &elsewhere);
         assert!(matches!(visit, Err(Refusal::Gone)));
         assert_eq!(Home::here().unwrap().inode, home.inode);
     }
