@@ -3,6 +3,12 @@
 //!
 //! For that the socket's owner needs CAP_NET_ADMIN in its namespace, and CAP_NET_BROADCAST over
 //! the others.
+//!
+//! **What it costs.** Here: 2.1 us for each event of a translation, and nothing for the others. In
+//! the kernel: 2.3 us more for each conversation that conntrack sees, translated or not (13.5 us
+//! became 15.8 us for a UDP socket that is made, bound and sends once over loopback), because it
+//! makes the event before anybody's filter can refuse it. (With nf_conntrack_events=2, the
+//! default since Linux 5.19; with 1 it always does.)
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,7 +23,7 @@ use socket2::{SockFilter, SockRef};
 use super::message::{self, Entry, Reply};
 use crate::ProbeError;
 
-/// The receive buffer, in bytes as the kernel counts them.
+/// The receive buffer, in bytes as the kernel counts them: measured, 52,428 events.
 pub(super) const BUFFER: usize = 32 << 20;
 
 /// The multicast groups NFNLGRP_CONNTRACK_NEW (1) and NFNLGRP_CONNTRACK_DESTROY (3). Nothing that
@@ -46,6 +52,14 @@ pub(super) struct Event {
     /// It ended.
     pub(super) over: bool,
     pub(super) entry: Entry,
+}
+
+/// Whether this process has CAP_NET_BROADCAST (capabilities(7)), without which no event of another
+/// namespace arrives.
+pub(super) fn hears_others() -> bool {
+    const NET_BROADCAST: u64 = 1 << 11;
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.capeff & NET_BROADCAST != 0)
 }
 
 /// How receiving went.

@@ -28,6 +28,14 @@ const SECOND: u64 = 1_000_000_000;
 /// (nf_conntrack_tcp_timeout_close), 30 s for UDP and ICMP, 120 s in TIME_WAIT.
 const CHECK: u64 = 10 * SECOND;
 
+/// While the checks find nothing that events did not tell, each is twice as far from the next as
+/// from the one before, up to this.
+const SELDOM: u64 = 160 * SECOND;
+
+/// The dumps of all namespaces together take no more than this part of the time. Each walks the
+/// kernel's table of all namespaces, which takes 8.5 ms with 262,144 hash buckets.
+const PART: u64 = 20;
+
 /// How often it is dumped where events do not arrive. A fifth of the shortest life of an entry;
 /// what lives shorter was deleted by hand, by a full table or by a lowered timeout.
 const POLL: u64 = 2 * SECOND;
@@ -36,8 +44,8 @@ const POLL: u64 = 2 * SECOND;
 /// read would otherwise be answered by dump after dump; a tenth of the shortest life of an entry.
 const RESYNC: u64 = SECOND;
 
-/// An event comes a little after what it tells. Measured: 20 us; with room for a
-/// processor that is busy elsewhere.
+/// An event comes a little after what it tells: the kernel makes the entry, and then the event.
+/// A millisecond also has room for an interrupt in between, and costs nobody anything.
 const LATE: u64 = 1_000_000;
 
 /// One entry, its times in boot time.
@@ -75,6 +83,10 @@ struct Place {
     round: u32,
     /// Everything that was there at this moment is known.
     sure: BootTime,
+    /// How long the last dump took, in nanoseconds.
+    took: u64,
+    /// How far apart the checks are.
+    apart: u64,
     /// When the next dump is due.
     next: BootTime,
     /// A loss is not made good yet.
@@ -160,12 +172,9 @@ impl Known {
         self.place(namespace, now).next = now.plus(POLL);
     }
 
-    /// Events of this namespace cannot arrive.
-    pub(super) fn silence(&mut self, namespace: NamespaceId) {
-        if let Some(place) = self.places.get_mut(&namespace) {
-            place.silent = true;
-            place.next = place.next.min(place.last_dump().plus(POLL));
-        }
+    /// Events of this namespace cannot arrive, as is known before it is dumped.
+    pub(super) fn silence(&mut self, namespace: NamespaceId, now: BootTime) {
+        self.place(namespace, now).silent = true;
     }
 
     /// How many namespaces do not tell their events, though others do.
@@ -181,6 +190,8 @@ impl Known {
             dumped: None,
             round: 0,
             sure: BootTime(0),
+            took: 0,
+            apart: CHECK,
             next: now,
             owed: false,
             surprise: None,
@@ -188,9 +199,17 @@ impl Known {
         })
     }
 
-    /// Exactly these entries are in a namespace now.
-    pub(super) fn dumped(&mut self, namespace: NamespaceId, now: BootTime, entries: &[Entry]) {
+    /// Exactly these entries are in a namespace now; to learn that took so many nanoseconds.
+    pub(super) fn dumped(
+        &mut self,
+        namespace: NamespaceId,
+        now: BootTime,
+        entries: &[Entry],
+        took: u64,
+    ) {
         let listening = self.listening;
+        let others = self.places.iter().filter(|(id, _)| **id != namespace);
+        let dumps = others.map(|(_, place)| place.took).fold(took, u64::saturating_add);
         let mut room = self.room();
         let place = self.place(namespace, now);
         place.round = place.round.wrapping_add(1);
@@ -221,6 +240,7 @@ impl Known {
             }
             stays
         });
+        let vanished = !changes.is_empty();
         let mut refused = false;
         for entry in others {
             let Entry { original, reply, id, at } = *entry;
@@ -244,7 +264,11 @@ impl Known {
         }
         (place.dumped, place.sure, place.owed) = (Some(now), now, refused);
         let told = listening && !place.silent;
-        place.next = now.plus(if told || refused { CHECK } else { POLL });
+        let nothing_new = expected && !vanished && place.surprise.is_none();
+        place.apart = if nothing_new { SELDOM.min(place.apart * 2) } else { CHECK };
+        let period = if told || refused { place.apart } else { POLL };
+        place.took = took;
+        place.next = now.plus(period.max(dumps.saturating_mul(PART)));
         self.total = self.most - room.min(self.most);
         self.changes.extend(changes.into_iter().map(|change| (now, change)));
         if refused {
@@ -468,20 +492,20 @@ mod tests {
     fn a_first_dump_tells_what_is_there_and_the_next_what_changed() {
         let mut known = Known::new(10);
         assert!(known.due(HERE, s(5)));
-        known.dumped(HERE, s(5), &[entry(1, 9, 1), entry(2, 9, 2)]);
+        known.dumped(HERE, s(5), &[entry(1, 9, 1), entry(2, 9, 2)], 0);
         let mut first = collect(&mut known, s(5));
         first.sort();
         assert_eq!(first, ["5000 1+1>10.0.0.9 0", "5000 1+2>10.0.0.9 0"]);
         // Nobody listens, so it is due again soon.
         assert!(!known.due(HERE, BootTime(6_999_999_999)) && known.due(HERE, s(7)));
-        known.dumped(HERE, s(7), &[entry(2, 9, 2), entry(3, 9, 3)]);
+        known.dumped(HERE, s(7), &[entry(2, 9, 2), entry(3, 9, 3)], 0);
         assert_eq!(collect(&mut known, s(7)), ["7000 1-1 5000", "7000 1+3>10.0.0.9 5000"]);
     }
 
     #[test]
     fn events_are_dated_between_two_answers() {
         let mut known = listening();
-        known.dumped(HERE, s(5), &[]);
+        known.dumped(HERE, s(5), &[], 0);
         collect(&mut known, s(5));
         known.began(HERE, s(6), entry(1, 9, 1));
         assert_eq!(collect(&mut known, s(6)), ["6000 1+1>10.0.0.9 4999"]);
@@ -498,7 +522,7 @@ mod tests {
     #[test]
     fn a_time_that_the_kernel_told_is_taken_within_reason() {
         let mut known = listening();
-        known.dumped(HERE, s(5), &[Entry { at: Some(s(2)), ..entry(1, 9, 1) }]);
+        known.dumped(HERE, s(5), &[Entry { at: Some(s(2)), ..entry(1, 9, 1) }], 0);
         assert_eq!(collect(&mut known, s(5)), ["5000 1+1>10.0.0.9 2000"]);
         known.began(HERE, s(10), Entry { at: Some(s(7)), ..entry(2, 9, 2) });
         known.ended(HERE, s(10), Entry { at: Some(s(8)), ..entry(1, 9, 1) });
@@ -517,7 +541,7 @@ mod tests {
     #[test]
     fn a_tuple_that_is_used_again_is_two_translations() {
         let mut known = listening();
-        known.dumped(HERE, s(5), &[entry(1, 8, 1)]);
+        known.dumped(HERE, s(5), &[entry(1, 8, 1)], 0);
         collect(&mut known, s(5));
         known.ended(HERE, s(6), entry(1, 8, 1));
         known.began(HERE, s(6), entry(1, 9, 2));
@@ -526,14 +550,14 @@ mod tests {
         known.began(HERE, s(7), entry(1, 8, 3));
         known.ended(HERE, s(7), entry(1, 9, 2));
         assert_eq!(collect(&mut known, s(7)), ["7000 1-1 6000", "7000 1+1>10.0.0.8 5999"]);
-        known.dumped(HERE, s(8), &[entry(1, 9, 4)]);
+        known.dumped(HERE, s(8), &[entry(1, 9, 4)], 0);
         assert_eq!(collect(&mut known, s(8)), ["8000 1-1 7000", "8000 1+1>10.0.0.9 5000"]);
     }
 
     #[test]
     fn pings_of_one_host_are_one_translation() {
         let mut known = listening();
-        known.dumped(HERE, s(5), &[entry(0, 9, 1), entry(0, 9, 2), entry(0, 9, 2)]);
+        known.dumped(HERE, s(5), &[entry(0, 9, 1), entry(0, 9, 2), entry(0, 9, 2)], 0);
         known.began(HERE, s(5), entry(0, 9, 3));
         assert_eq!(collect(&mut known, s(5)), ["5000 1+0>10.0.0.9 0"]);
         assert_eq!(known.total, 3);
@@ -550,9 +574,9 @@ mod tests {
     fn a_zone_that_disagrees_changes_nothing_from_dump_to_dump() {
         let mut known = listening();
         let both = [entry(1, 8, 1), entry(1, 9, 2)];
-        known.dumped(HERE, s(5), &both);
+        known.dumped(HERE, s(5), &both, 0);
         assert_eq!(collect(&mut known, s(5)), ["5000 1+1>10.0.0.8 0"]);
-        known.dumped(HERE, s(6), &[both[1], both[0]]);
+        known.dumped(HERE, s(6), &[both[1], both[0]], 0);
         assert_eq!(collect(&mut known, s(6)), [""; 0]);
         assert_eq!(known.total, 1);
     }
@@ -560,8 +584,8 @@ mod tests {
     #[test]
     fn a_namespace_takes_its_translations_along() {
         let mut known = listening();
-        known.dumped(HERE, s(5), &[entry(1, 9, 1)]);
-        known.dumped(THERE, s(5), &[entry(0, 9, 1), entry(0, 9, 2)]);
+        known.dumped(HERE, s(5), &[entry(1, 9, 1)], 0);
+        known.dumped(THERE, s(5), &[entry(0, 9, 1), entry(0, 9, 2)], 0);
         assert_eq!(collect(&mut known, s(5)).len(), 2);
         known.retain(s(6), |namespace| namespace == HERE);
         known.began(THERE, s(6), entry(2, 9, 3));
@@ -572,19 +596,19 @@ mod tests {
     #[test]
     fn a_loss_lasts_until_all_namespaces_are_dumped_again() {
         let mut known = listening();
-        known.dumped(HERE, s(5), &[entry(1, 9, 1)]);
-        known.dumped(THERE, s(5), &[]);
+        known.dumped(HERE, s(5), &[entry(1, 9, 1)], 0);
+        known.dumped(THERE, s(5), &[], 0);
         collect(&mut known, s(8));
         known.lost();
         assert_eq!(collect(&mut known, s(9)), [""; 0]);
         assert!(known.due(HERE, s(9)) && known.due(THERE, s(9)));
-        known.dumped(HERE, s(9), &[entry(2, 9, 2)]);
+        known.dumped(HERE, s(9), &[entry(2, 9, 2)], 0);
         // A loss soon after a dump has to wait.
         known.lost();
         assert!(!known.due(HERE, s(9)) && known.due(HERE, s(10)));
-        known.dumped(THERE, s(9), &[]);
+        known.dumped(THERE, s(9), &[], 0);
         assert_eq!(collect(&mut known, s(9)), ["9000 1-1 5000", "9000 1+2>10.0.0.9 7999"]);
-        known.dumped(HERE, s(10), &[entry(2, 9, 2)]);
+        known.dumped(HERE, s(10), &[entry(2, 9, 2)], 0);
         let (changes, missed) = known.collect(s(10), true);
         assert_eq!(told(changes), [""; 0]);
         let cause = MissedCause::EventsLost;
@@ -595,13 +619,13 @@ mod tests {
     #[test]
     fn a_long_loss_is_told_in_pieces() {
         let mut known = listening();
-        known.dumped(HERE, s(5), &[]);
+        known.dumped(HERE, s(5), &[], 0);
         collect(&mut known, s(5));
         known.lost();
         collect(&mut known, s(14));
         let missed = |known: &mut Known, now| known.collect(now, true).1.map(|m| (m.begin, m.end));
         assert_eq!(missed(&mut known, s(15)), Some((s(5), s(15))));
-        known.dumped(HERE, s(16), &[]);
+        known.dumped(HERE, s(16), &[], 0);
         assert_eq!(missed(&mut known, s(16)), Some((s(15), s(16))));
         assert_eq!(missed(&mut known, s(30)), None);
     }
@@ -611,7 +635,7 @@ mod tests {
         let mut known = Known::new(2);
         known.listening(true);
         let all = [entry(1, 9, 1), entry(2, 9, 2), entry(3, 9, 3)];
-        known.dumped(HERE, s(5), &all);
+        known.dumped(HERE, s(5), &all, 0);
         let (changes, missed) = known.collect(s(5), true);
         assert_eq!((changes.len(), missed), (2, None));
         known.began(HERE, s(6), all[2]);
@@ -621,7 +645,7 @@ mod tests {
         let (changes, _) = known.collect(s(6), true);
         assert_eq!((changes.len(), known.total), (2, 2));
         assert!(known.due(HERE, s(15)));
-        known.dumped(HERE, s(15), &all[..1]);
+        known.dumped(HERE, s(15), &all[..1], 0);
         let (changes, missed) = known.collect(s(15), true);
         assert_eq!((changes.len(), known.total), (3, 1));
         let cause = MissedCause::TooMany;
@@ -629,18 +653,38 @@ mod tests {
     }
 
     #[test]
+    fn checks_that_find_nothing_become_rare_and_dear_ones_are_rarer() {
+        let mut known = listening();
+        let due = |known: &Known, seconds| {
+            assert!(!known.due(HERE, s(seconds - 1)) && known.due(HERE, s(seconds)), "{seconds}");
+        };
+        known.dumped(HERE, s(5), &[entry(1, 9, 1)], 0);
+        for (now, next) in [(15, 35), (35, 75), (75, 155), (155, 315), (315, 475)] {
+            known.dumped(HERE, s(now), &[entry(1, 9, 1)], 0);
+            due(&known, next);
+        }
+        known.dumped(HERE, s(475), &[], 0);
+        due(&known, 485);
+        // Two that take 1 s each are dumped every 40 s.
+        known.silence(HERE, s(480));
+        known.dumped(THERE, s(480), &[], SECOND);
+        known.dumped(HERE, s(480), &[], SECOND);
+        due(&known, 520);
+    }
+
+    #[test]
     fn a_namespace_whose_events_do_not_arrive_is_found_out() {
         let mut known = listening();
-        known.dumped(HERE, s(5), &[entry(1, 9, 1)]);
+        known.dumped(HERE, s(5), &[entry(1, 9, 1)], 0);
         assert!(!known.due(HERE, s(14)));
         // An event that comes after the dump explains it.
-        known.dumped(HERE, s(15), &[entry(1, 9, 1), entry(2, 9, 2)]);
+        known.dumped(HERE, s(15), &[entry(1, 9, 1), entry(2, 9, 2)], 0);
         known.began(HERE, s(16), entry(2, 9, 2));
         assert!(!known.due(HERE, s(20)));
         // None comes.
-        known.dumped(HERE, s(25), &[entry(1, 9, 1), entry(3, 9, 3)]);
+        known.dumped(HERE, s(25), &[entry(1, 9, 1), entry(3, 9, 3)], 0);
         assert!(!known.due(HERE, s(26)) && known.due(HERE, s(27)));
-        known.dumped(HERE, s(27), &[entry(1, 9, 1)]);
+        known.dumped(HERE, s(27), &[entry(1, 9, 1)], 0);
         assert_eq!(known.silent(), 1);
         assert!(known.due(HERE, s(29)));
         known.began(HERE, s(30), entry(4, 9, 4));

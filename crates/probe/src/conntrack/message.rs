@@ -232,15 +232,16 @@ pub(crate) enum Side {
     Destination,
 }
 
-/// The question for a table. A kernel that does not know how to select (before 5.16) answers
-/// with the whole of it.
-pub(crate) fn dump(side: Side, sequence: u32) -> Vec<u8> {
+/// The question for a table, or for one side of it. A kernel that does not know how to select
+/// (before 5.16) answers with the whole of it.
+pub(crate) fn dump(side: Option<Side>, sequence: u32) -> Vec<u8> {
     let bit = match side {
-        Side::Source => SRC_NAT,
-        Side::Destination => DST_NAT,
+        None => 0,
+        Some(Side::Source) => SRC_NAT,
+        Some(Side::Destination) => DST_NAT,
     };
     let mut bytes = question(GET, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, sequence);
-    for kind in [STATUS, STATUS_MASK] {
+    for kind in [STATUS, STATUS_MASK].into_iter().filter(|_| side.is_some()) {
         bytes.extend(8_u16.to_ne_bytes());
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(bit.to_be_bytes());
@@ -455,7 +456,7 @@ pub(crate) mod tests {
 
     #[test]
     fn questions_are_laid_out_as_the_kernel_reads_them() {
-        let bytes = dump(Side::Destination, 7);
+        let bytes = dump(Some(Side::Destination), 7);
         assert_eq!(bytes.len(), 36);
         assert_eq!(bytes[..4], 36_u32.to_ne_bytes());
         assert_eq!(bytes[4..6], 0x101_u16.to_ne_bytes());
@@ -466,6 +467,7 @@ pub(crate) mod tests {
         assert_eq!(bytes[24..28], [0, 0, 0, 0x20]);
         assert_eq!(bytes[28..32], [8_u16.to_ne_bytes(), 26_u16.to_ne_bytes()].concat());
         assert_eq!(bytes[32..36], [0, 0, 0, 0x20]);
+        assert_eq!(dump(None, 7).len(), 20);
         let bytes = count(7);
         assert_eq!((bytes.len(), &bytes[4..6]), (20, &0x105_u16.to_ne_bytes()[..]));
     }

@@ -15,6 +15,11 @@ use crate::ProbeError;
 /// The kernel fills at most 32 KiB at a time, however large the buffer.
 const BUFFER: usize = 32 * 1024;
 
+/// Up to so many entries, translating or not, are read as they are; of more, those that translate
+/// are asked for, which takes two dumps. Measured with 262,144 hash buckets, of which each dump
+/// visits all: 8.5 ms, and 1.4 us for each entry that is told, 0.2 us for one that is not.
+const WHOLE: u32 = 6_000;
+
 /// Asks for tables.
 pub(super) struct Table {
     buffer: Vec<u8>,
@@ -30,16 +35,20 @@ impl Table {
 
     /// The entries of the calling thread's namespace that translate. Some may come twice.
     ///
-    /// Measured with 262,144 hash buckets: 6 us when the namespace has no entries at all.
+    /// In a namespace without any entries this takes 9 us, and a dump is not made.
     pub(super) fn list(&mut self) -> Result<Vec<Entry>, ProbeError> {
         let socket = open()?;
         let mut entries = Vec::new();
-        if self.count(&socket)? == 0 {
-            return Ok(entries);
-        }
-        let selects = self.dump(&socket, Side::Source, &mut entries)?;
-        if selects {
-            self.dump(&socket, Side::Destination, &mut entries)?;
+        match self.count(&socket)? {
+            0 => {}
+            1..=WHOLE => {
+                self.dump(&socket, None, &mut entries)?;
+            }
+            _ => {
+                if self.dump(&socket, Some(Side::Source), &mut entries)? {
+                    self.dump(&socket, Some(Side::Destination), &mut entries)?;
+                }
+            }
         }
         Ok(entries)
     }
@@ -53,15 +62,15 @@ impl Table {
             }
             count.is_some()
         })?;
-        // Before Linux 5.10 or so the question is not known, and refused.
+        // Refused, the table itself may still be told; or it says why not.
         Ok(count.unwrap_or(u32::MAX))
     }
 
     /// One dump; false if the kernel did not select, so that this was the whole table.
-    fn dump(
+    pub(super) fn dump(
         &mut self,
         socket: &OwnedFd,
-        side: Side,
+        side: Option<Side>,
         entries: &mut Vec<Entry>,
     ) -> Result<bool, ProbeError> {
         let most = self.most;
@@ -123,7 +132,7 @@ impl Table {
 
 /// A socket in the calling thread's namespace, connected to the kernel and so to nobody else: root
 /// in a container owns the namespace that it is opened in, and could answer in the kernel's place.
-fn open() -> Result<OwnedFd, ProbeError> {
+pub(super) fn open() -> Result<OwnedFd, ProbeError> {
     let descriptor = socket(
         AddressFamily::Netlink,
         SockType::Raw,
