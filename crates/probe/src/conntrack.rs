@@ -329,10 +329,15 @@ mod tests {
     use super::message::Side;
     use super::*;
     use nix::sched::{CloneFlags, unshare};
+    use nix::sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto,
+        socket,
+    };
     use nix::time::{ClockId, clock_gettime};
     use procflow_binding::Change;
     use std::io::Write;
     use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
     use std::process::{Command, Stdio};
 
     const HERE: NamespaceId = NamespaceId(1);
@@ -436,6 +441,30 @@ table ip nat {
             let later = now.plus(10_000_000_000);
             let (_, missed) = translations.collect(later);
             assert_eq!(missed.unwrap().cause, MissedCause::TooMany);
+        });
+    }
+
+    #[test]
+    fn an_event_that_the_kernel_did_not_send_is_not_believed() {
+        in_a_namespace(|| {
+            let mut translations = Translations::open();
+            let now = clock::now().unwrap();
+            translations.visit(HERE, Whereabouts::Home, now);
+            let open = |groups| {
+                let (raw, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+                let netfilter = SockProtocol::NetlinkNetFilter;
+                let socket = socket(AddressFamily::Netlink, raw, flags, netfilter).unwrap();
+                bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).unwrap();
+                socket
+            };
+            let (forger, witness) = (open(0), open(1));
+            let forged = message::tests::MASQUERADED;
+            let to = NetlinkAddr::new(0, 1);
+            sendto(forger.as_raw_fd(), &forged, &to, MsgFlags::empty()).unwrap();
+            let mut seen = [0; 256];
+            let length = recv(witness.as_raw_fd(), &mut seen, MsgFlags::MSG_DONTWAIT).unwrap();
+            assert_eq!(seen[..length], forged, "it was sent to everybody");
+            assert_eq!(translations.collect(now), (Vec::new(), None));
         });
     }
 

@@ -7,11 +7,15 @@ mod world;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
+};
 use procflow_binding::{BootTime, NamespaceId, Translation};
 use procflow_core::{Endpoint, FlowKey, Protocol};
 use procflow_probe::Choice;
@@ -231,6 +235,21 @@ fn masquerades_and_forwarded_ports_are_told_as_the_sockets_see_them() {
         }
     }
     assert_eq!(world.translations.len(), 1 + 2 * TARGETS.len());
+    // An echo has no ports.
+    net.client.inside(|| {
+        let (raw, flags) = (SockType::Raw, SockFlag::empty());
+        let raw = socket(AddressFamily::Inet, raw, flags, SockProtocol::Icmp).unwrap();
+        // Type and code, checksum, identifier, sequence number (RFC 792).
+        let echo = [8, 0, 0xf7, 0xfd, 0, 1, 0, 1];
+        let to = SockaddrIn::new(10, 2, 0, 2, 0);
+        sendto(raw.as_raw_fd(), &echo, &to, MsgFlags::empty()).unwrap();
+    });
+    world.look();
+    let end = |address: [u8; 4]| Endpoint::new(address, 0);
+    let flow = |source, destination| FlowKey { protocol: Protocol::ICMP, source, destination };
+    let original = flow(end([10, 1, 0, 2]), end([10, 2, 0, 2]));
+    let (_, found) = translation(&world, &net, original).unwrap();
+    assert_eq!(found.reply, flow(end([10, 2, 0, 2]), end([10, 2, 0, 1])));
     assert_eq!(world.gaps, 0);
 }
 

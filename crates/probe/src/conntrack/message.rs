@@ -346,7 +346,7 @@ pub(crate) mod tests {
 
     /// What Linux 6.18 sent of a new TCP connection behind a masquerade, little-endian.
     #[rustfmt::skip]
-    const MASQUERADED: [u8; 196] = [
+    pub(crate) const MASQUERADED: [u8; 196] = [
         0xc4, 0, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, // CT_NEW
         2, 0, 0, 0, // AF_INET
         0x34, 0, 1, 0x80, // original, 52 bytes
