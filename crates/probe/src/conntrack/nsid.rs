@@ -4,7 +4,9 @@
 //!
 //! A number is given back when its namespace dies, and the next namespace gets it. So the kernel
 //! is asked to tell when that happens, and is listened to *after* the events were read: an event
-//! whose number was not given back by then comes from the namespace that had it.
+//! whose number was not given back by then comes from the namespace that had it. (Between
+//! freeing a number and telling so the kernel leaves a few instructions. A namespace that is made,
+//! numbered and translating within them is taken for the dead one.)
 
 use std::collections::HashMap;
 use std::io;
