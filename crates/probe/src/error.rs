@@ -50,6 +50,12 @@ pub enum ProbeError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// What came over a netlink socket is not what the kernel sends.
+    #[error("netlink: malformed answer ({what})")]
+    Netlink {
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The table changed during each of so many dumps.
     #[error("sock_diag dump of {table}: interrupted {times} times in a row")]
     Interrupted {

@@ -1,5 +1,5 @@
-//! What the kernel says about sockets, their processes, network namespaces and addresses - as
-//! dated changes.
+//! What the kernel says about sockets, their processes, network namespaces, addresses and their
+//! translation - as dated changes.
 //!
 //! It keeps no history, attributes no flow, writes no file and never sleeps: the caller decides
 //! when to look. A [`Source`] is asked again and again for what happened since it was last asked.
@@ -12,7 +12,9 @@
 //! handshake is not finished (their listener answers for them); namespaces that no process has
 //! as its own and that no file under `/run/netns` or `/run/docker/netns` names (one that only a
 //! thread or a descriptor holds); sockets of a process outside the own pid namespace show no
-//! owner.
+//! owner. **Not seen as translated**: what does not go through conntrack (IPVS without it, BPF
+//! programs that translate by themselves, hardware), and conversations that two conntrack zones
+//! of one namespace translate differently.
 
 #![deny(unsafe_code)]
 
@@ -27,12 +29,16 @@ mod source;
 
 #[cfg(target_os = "linux")]
 mod capability;
+#[cfg(target_os = "linux")]
+mod conntrack;
 #[cfg(have_bpf)]
 mod ebpf;
 #[cfg(target_os = "linux")]
 mod look;
 #[cfg(target_os = "linux")]
 mod namespace;
+#[cfg(target_os = "linux")]
+mod netlink;
 #[cfg(target_os = "linux")]
 mod netns_cookie;
 #[cfg(target_os = "linux")]

@@ -7,10 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use procflow_binding::{Held, Namespace, NamespaceId, ProcessKey, Table};
+use procflow_binding::{
+    BootTime, Change, Gap, GapCause, Held, Namespace, NamespaceId, ProcessKey, Table,
+};
 
 use crate::capability::Capabilities;
-use crate::namespace::{Home, Places, Refusal};
+use crate::conntrack::Translations;
+use crate::namespace::{Home, Places, Questions, Refusal};
 use crate::polled::Taker;
 use crate::process::{Facts, sees_all_pids};
 use crate::procfs::Descriptors;
@@ -26,6 +29,7 @@ const TRIES: usize = 3;
 pub(crate) struct Looks {
     descriptors: Descriptors,
     dumps: Dumps,
+    translations: Translations,
     facts: Facts,
     /// Of all namespaces one after the other; kept for its memory.
     entries: Vec<Entry>,
@@ -53,6 +57,7 @@ impl Looks {
         let mut looks = Self {
             descriptors: Descriptors::open()?,
             dumps: Dumps::new(),
+            translations: Translations::open(),
             facts: Facts::default(),
             entries: Vec::new(),
             period,
@@ -85,6 +90,7 @@ impl Looks {
             self.shortfalls.push(Shortfall::PidNamespace);
         }
         self.shortfalls.extend(failed);
+        self.shortfalls.extend_from_slice(self.translations.shortfalls());
     }
 
     /// The namespaces and their addresses, without sockets.
@@ -124,8 +130,12 @@ impl Looks {
                 if !visited.insert(inode) {
                     continue;
                 }
-                let dump = sockets.then_some((&mut self.dumps, &mut self.entries));
-                match home.visit(inode, &place, dump) {
+                let mut questions = Questions {
+                    sockets: sockets.then_some((&mut self.dumps, &mut self.entries)),
+                    translations: &mut self.translations,
+                    now: table.time,
+                };
+                match home.visit(inode, &place, &mut questions) {
                     Ok(visit) => {
                         let namespace = Namespace {
                             id: visit.id,
@@ -158,6 +168,7 @@ impl Looks {
             // Others may still be in it.
             self.descriptors.list(table.time)?;
         }
+        self.translations.retain(table.time, |id| table.namespaces.contains_key(&id));
         self.note_shortfalls(forbidden, failed);
         Ok(sections)
     }
@@ -216,6 +227,17 @@ impl Taker for Looks {
         self.find_holders(&table)?;
         self.join(&sections, &mut table);
         Ok(table)
+    }
+
+    fn told(&mut self, now: BootTime) -> Vec<(BootTime, Change)> {
+        let (mut changes, missed) = self.translations.collect(now);
+        changes.extend(missed.map(|missed| {
+            // Not `EventsLost`, after which everything would have to be listed again: the
+            // translations were compared with those that were told, as the sockets are.
+            let (begin, end, cause) = (missed.begin, missed.end, GapCause::SourceFailed);
+            (now, Change::Gap(Gap { begin, end, cause }))
+        }));
+        changes
     }
 
     fn shortfalls(&self) -> &[Shortfall] {

@@ -16,10 +16,11 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, fstat, stat};
-use procflow_binding::{Address, NamespaceId};
+use procflow_binding::{Address, BootTime, NamespaceId};
 
 use crate::ProbeError;
 use crate::address::addresses;
+use crate::conntrack::{Translations, Whereabouts};
 use crate::netns_cookie::netns_cookie;
 use crate::sock_diag::{self, Dumps, Entry};
 
@@ -89,6 +90,16 @@ pub(crate) struct Visit {
     pub(crate) addresses: Vec<Address>,
 }
 
+/// What is asked in each namespace.
+pub(crate) struct Questions<'visitor> {
+    /// Asks for the sockets, and takes them in; `None` to leave them.
+    pub(crate) sockets: Option<(&'visitor mut Dumps, &'visitor mut Vec<Entry>)>,
+    /// Asks for translations, and takes them in.
+    pub(crate) translations: &'visitor mut Translations,
+    /// Dates them.
+    pub(crate) now: BootTime,
+}
+
 /// Why a namespace could not be visited.
 pub(crate) enum Refusal {
     /// It vanished since it was found: nothing to report.
@@ -123,16 +134,16 @@ impl Home {
         Ok(Self { descriptor, inode: file.st_ino, nsfs: file.st_dev })
     }
 
-    /// Looks into a namespace: its sockets are added to the entries, if there are any to add to. The
-    /// thread is back home when this returns anything but [`Refusal::Stranded`].
+    /// Looks into a namespace, asking the questions there. The thread is back home when this
+    /// returns anything but [`Refusal::Stranded`].
     pub(crate) fn visit(
         &self,
         inode: u64,
         place: &Place,
-        mut sockets: Option<(&mut Dumps, &mut Vec<Entry>)>,
+        questions: &mut Questions<'_>,
     ) -> Result<Visit, Refusal> {
         if inode == self.inode {
-            return look_around(inode, sockets);
+            return look_around(inode, Whereabouts::Home, questions);
         }
         let mut refusal = Refusal::Gone;
         for door in &place.doors {
@@ -143,8 +154,7 @@ impl Home {
                     continue;
                 }
             };
-            let sockets = sockets.as_mut().map(|(dumps, entries)| (&mut **dumps, &mut **entries));
-            let seen = look_around(inode, sockets);
+            let seen = look_around(inode, Whereabouts::Abroad, questions);
             inside.leave()?;
             return seen;
         }
@@ -198,8 +208,10 @@ impl Drop for Inside<'_> {
 /// Everything that can be seen from where the thread is.
 fn look_around(
     inode: u64,
-    sockets: Option<(&mut Dumps, &mut Vec<Entry>)>,
+    at: Whereabouts,
+    questions: &mut Questions<'_>,
 ) -> Result<Visit, Refusal> {
+    let Questions { sockets, translations, now } = questions;
     let about = || {
         let socket = sock_diag::connect()?;
         let id = match netns_cookie(socket.as_fd()) {
@@ -217,11 +229,9 @@ fn look_around(
     let (visit, socket) = about()?;
     if let Some((dumps, entries)) = sockets {
         let kept = entries.len();
-        if let Err(error) = dumps.all(socket.as_fd(), entries) {
-            entries.truncate(kept);
-            return Err(error.into());
-        }
+        dumps.all(socket.as_fd(), entries).inspect_err(|_| entries.truncate(kept))?;
     }
+    translations.visit(visit.id, at, *now);
     Ok(visit)
 }
 
@@ -230,14 +240,21 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
+    fn visit(home: &Home, inode: u64, place: &Place) -> Result<Visit, Refusal> {
+        let mut questions = Questions {
+            sockets: Some((&mut Dumps::new(), &mut Vec::new())),
+            translations: &mut Translations::open(),
+            now: BootTime(1),
+        };
+        home.visit(inode, place, &mut questions)
+    }
+
     #[test]
     fn the_loopback_address_is_found_at_home() {
         let home = Home::here().unwrap();
         let places = Places::with_files(&home);
-        let mut entries = Vec::new();
         let place = &places.by_inode[&home.inode];
-        let Ok(visit) = home.visit(home.inode, place, Some((&mut Dumps::new(), &mut entries)))
-        else {
+        let Ok(visit) = visit(&home, home.inode, place) else {
             panic!("refused at home");
         };
         let loopback =
@@ -250,8 +267,7 @@ mod tests {
         let home = Home::here().unwrap();
         let doors = vec!["/proc/self/ns/mnt".into(), "/proc/self/ns/net".into()];
         let elsewhere = Place { doors, name: None };
-        let mut entries = Vec::new();
-        let visit = home.visit(1, &elsewhere, Some((&mut Dumps::new(), &mut entries)));
+        let visit = visit(&home, 1, &elsewhere);
         assert!(matches!(visit, Err(Refusal::Gone)));
         assert_eq!(Home::here().unwrap().inode, home.inode);
     }

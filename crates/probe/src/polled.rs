@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use procflow_binding::{Change, Clock, ClockSample, Coverage, Table, diff};
+use procflow_binding::{BootTime, Change, Clock, ClockSample, Coverage, Table, diff};
 
 use crate::source::{Batch, Shortfall, Source};
 use crate::{ProbeError, clock};
@@ -19,6 +19,13 @@ pub(crate) trait Taker: Send {
     fn name(&self) -> &'static str;
     /// One look.
     fn take(&mut self) -> Result<Table, ProbeError>;
+    /// What it was told beside what it looked at, since this was last called: changes in the
+    /// namespaces of the look that was just taken, with times after the last and up to `now`, the
+    /// time of that look; and the end of all that was told of other namespaces.
+    fn told(&mut self, now: BootTime) -> Vec<(BootTime, Change)> {
+        let _ = now;
+        Vec::new()
+    }
     /// What it could not see.
     fn shortfalls(&self) -> &[Shortfall];
 }
@@ -71,6 +78,10 @@ impl<T: Taker> Source for Polled<T> {
         let first = self.table.is_none();
         let before = self.table.take().unwrap_or_default();
         changes.extend(diff(&before, &mut now).into_iter().map(|change| (time, change)));
+        // What is told of a namespace comes after its coming, and before its going.
+        let gone = |(_, change): &(_, Change)| matches!(change, Change::NamespaceGone(_));
+        let at = changes.iter().position(gone).unwrap_or(changes.len());
+        changes.splice(at..at, self.taker.told(time));
         if first {
             changes.push((time, Change::Listed));
         }
@@ -103,7 +114,7 @@ pub(crate) fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use procflow_binding::{BootTime, Held, Namespace, NamespaceId, Socket, SocketId};
+    use procflow_binding::{Gap, GapCause, Held, Namespace, NamespaceId, Socket, SocketId};
     use procflow_core::{Endpoint, Timestamp};
     use std::net::Ipv4Addr;
 
@@ -164,6 +175,43 @@ mod tests {
             panic!("{gone:?}");
         };
         assert_eq!(close.last_seen, BootTime(20));
+    }
+
+    /// Shows what it was given, and was told of a gap each time.
+    struct Told(Shown);
+
+    impl Taker for Told {
+        fn name(&self) -> &'static str {
+            "told"
+        }
+        fn take(&mut self) -> Result<Table, ProbeError> {
+            self.0.take()
+        }
+        fn told(&mut self, now: BootTime) -> Vec<(BootTime, Change)> {
+            let cause = GapCause::SourceFailed;
+            vec![(now, Change::Gap(Gap { begin: now, end: now, cause }))]
+        }
+        fn shortfalls(&self) -> &[Shortfall] {
+            &[]
+        }
+    }
+
+    #[test]
+    fn what_was_told_of_a_namespace_is_told_while_it_is_there() {
+        let mut gone = table(20, &[]);
+        gone.namespaces.clear();
+        let tables = [table(10, &[1]), gone];
+        let taker = Told(Shown(tables.map(Some).into()));
+        let mut source = Polled::new(taker, Duration::from_secs(1));
+        let first = told(source.collect().unwrap());
+        let [Change::Namespace(_), Change::Open(_), Change::Gap(_), Change::Listed] = first[..]
+        else {
+            panic!("{first:?}");
+        };
+        let second = told(source.collect().unwrap());
+        let [Change::Close(_), Change::Gap(_), Change::NamespaceGone(_)] = second[..] else {
+            panic!("{second:?}");
+        };
     }
 
     #[test]

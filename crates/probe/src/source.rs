@@ -143,6 +143,21 @@ pub enum Shortfall {
     PidNamespace,
     /// The system tells nothing about a process but its pid.
     ProcessDetails,
+    /// Address translations cannot be seen.
+    NoTranslations {
+        /// Why not.
+        because: String,
+    },
+    /// The kernel does not tell of address translations by itself.
+    PolledTranslations {
+        /// Why not.
+        because: String,
+    },
+    /// There are more address translations than are kept.
+    TooManyTranslations {
+        /// So many are kept.
+        most: usize,
+    },
 }
 
 impl Shortfall {
@@ -213,6 +228,21 @@ impl fmt::Display for Shortfall {
             Self::ProcessDetails => f.write_str(
                 "this system tells only pids: names, users and start times of processes are not \
                  known",
+            ),
+            Self::NoTranslations { because } => write!(
+                f,
+                "conntrack does not answer ({because}): flows whose addresses this host translates \
+                 (NAT) are not found inside"
+            ),
+            Self::PolledTranslations { because } => write!(
+                f,
+                "conntrack does not tell its events ({because}) and is asked every 2s: address \
+                 translations can be dated that inexactly"
+            ),
+            Self::TooManyTranslations { most } => write!(
+                f,
+                "more than {most} address translations at once: the rest is not kept, and its flows \
+                 are not found inside"
             ),
         }
     }

@@ -147,7 +147,14 @@ impl Told {
             ..Table::default()
         };
         let before = self.around.take().map(|(_, table)| table).unwrap_or_default();
-        changes.extend(diff(&before, &mut now).into_iter().map(|change| (now.time, change)));
+        let mut differences = diff(&before, &mut now);
+        // What is told of a namespace comes after its coming, and before its going.
+        let gone = |change: &Change| matches!(change, Change::NamespaceGone(_));
+        let going = differences.iter().position(gone).unwrap_or(differences.len());
+        let going = differences.split_off(going);
+        changes.extend(differences.into_iter().map(|change| (now.time, change)));
+        changes.extend(self.looks.told(now.time));
+        changes.extend(going.into_iter().map(|change| (now.time, change)));
         self.bindings.namespaces(now.namespaces.keys().copied());
         self.around = Some((Instant::now(), now));
     }
@@ -258,6 +265,7 @@ impl Source for Told {
             self.look_around(&table, &mut changes);
             self.note_shortfalls();
         }
+        changes.extend(self.looks.told(now));
         self.bindings.settle(now, &mut changes);
         self.bindings.processes.forget(now);
         if taken < MOST_EVENTS {

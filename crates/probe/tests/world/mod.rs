@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use procflow_binding::{
     Address, BootTime, Change, Namespace, NamespaceId, Process, ProcessKey, Socket, SocketId,
+    Translation,
 };
-use procflow_core::Endpoint;
+use procflow_core::{Endpoint, FlowKey};
 use procflow_probe::{Choice, Options, Source, open};
 
 /// Keeps the tests of a program apart: a test that starts a program shares, from fork to exec,
@@ -28,6 +29,9 @@ pub struct World {
     pub addresses: BTreeSet<Address>,
     pub sockets: BTreeMap<SocketId, (Socket, Vec<ProcessKey>)>,
     pub processes: BTreeMap<ProcessKey, Process>,
+    /// With the time of their event.
+    pub translations: BTreeMap<(NamespaceId, FlowKey), (BootTime, Translation)>,
+    pub gaps: usize,
     pub listed: usize,
     pub until: BootTime,
 }
@@ -40,6 +44,8 @@ impl World {
             addresses: BTreeSet::new(),
             sockets: BTreeMap::new(),
             processes: BTreeMap::new(),
+            translations: BTreeMap::new(),
+            gaps: 0,
             listed: 0,
             until: BootTime::default(),
         }
@@ -63,6 +69,7 @@ impl World {
                 }
                 Change::NamespaceGone(id) => {
                     self.namespaces.remove(&id).expect("gone before it was there");
+                    assert!(self.translations.keys().all(|(namespace, _)| *namespace != id));
                 }
                 Change::Address(address) => assert!(self.addresses.insert(address)),
                 Change::AddressGone(address) => assert!(self.addresses.remove(&address)),
@@ -83,6 +90,19 @@ impl World {
                 Change::Close(close) => {
                     self.sockets.remove(&close.id).expect("closed before it was open");
                 }
+                Change::Translation(translation) => {
+                    assert!(self.namespaces.contains_key(&translation.namespace));
+                    assert!(translation.not_before <= time);
+                    let key = (translation.namespace, translation.original);
+                    let before = self.translations.insert(key, (time, translation));
+                    assert_eq!(before, None, "translated twice");
+                }
+                Change::TranslationGone(gone) => {
+                    let key = (gone.namespace, gone.original);
+                    let (begun, _) = self.translations.remove(&key).expect("not translated");
+                    assert!(begun <= gone.last_seen && gone.last_seen <= time);
+                }
+                Change::Gap(_) => self.gaps += 1,
                 Change::Listed => self.listed += 1,
                 _ => {}
             }
