@@ -15,9 +15,11 @@ mod diff;
 mod event;
 mod history;
 mod log;
+mod matching;
 mod process;
 mod socket;
 mod vantage;
+mod verdict;
 
 pub use attribute::{Attribution, Histories, Holder, Owner, Quality, Reason};
 pub use clock::{BootTime, Clock, ClockSample};

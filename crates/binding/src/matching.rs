@@ -1,0 +1,253 @@
+//! Matching: which sockets of one namespace fit a question, in time, and who held them.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use procflow_core::{Endpoint, Protocol};
+
+use crate::attribute::{Holder, Owner, Quality, Reason};
+use crate::clock::BootTime;
+use crate::event::MOST_OWNERS;
+use crate::history::{History, Span};
+use crate::socket::{NamespaceId, Role, SocketId};
+use crate::verdict::push_new;
+
+/// One end of a flow, seen from the socket there.
+pub(crate) struct End {
+    pub(crate) protocol: Protocol,
+    pub(crate) local: Endpoint,
+    pub(crate) remote: Endpoint,
+}
+
+/// Who was this end, in this stretch of a history's time?
+pub(crate) struct Question<'a> {
+    pub(crate) end: &'a End,
+    pub(crate) stretch: RangeInclusive<BootTime>,
+    pub(crate) tolerance: u64,
+}
+
+impl Question<'_> {
+    /// The stretch with the tolerance on both sides: the flow lies certainly within.
+    pub(crate) fn around(&self) -> RangeInclusive<BootTime> {
+        self.stretch.start().minus(self.tolerance)..=self.stretch.end().plus(self.tolerance)
+    }
+}
+
+/// A socket's life as far as it touches the flow, put together from its spans (one for each set of
+/// owners).
+struct Life<'a> {
+    spans: Vec<&'a Span>,
+    first_seen: BootTime,
+    last_seen: BootTime,
+}
+
+impl Life<'_> {
+    /// Whether it was seen while the flow lasted, however the clock was off within the tolerance.
+    fn certain(&self, question: &Question<'_>) -> bool {
+        self.first_seen.plus(question.tolerance) <= *question.stretch.end()
+            && question.stretch.start().plus(question.tolerance) <= self.last_seen
+    }
+}
+
+/// What the sockets of one kind (connected, or bound) say.
+enum Match {
+    Nothing,
+    /// Sockets were there, but nobody was seen to hold them.
+    Nobody,
+    Found {
+        holders: Vec<Holder>,
+        quality: Quality,
+    },
+    Unclear(Vec<Holder>),
+}
+
+impl History {
+    /// Who was it, if it was in this namespace?
+    pub(crate) fn answer(&self, question: &Question<'_>, namespace: NamespaceId) -> Owner {
+        let &End { protocol, local, remote } = question.end;
+        let exact = self.connected(namespace, protocol, local, remote);
+        let exact = self.matching(question, namespace, exact);
+        if let Match::Unclear(_) = exact {
+            return exact.into_owner();
+        }
+        if let Match::Found { quality, .. } = exact
+            && quality != Quality::Extrapolated
+        {
+            return exact.into_owner();
+        }
+        let mut bound = Match::Nothing;
+        for spans in self.bound(namespace, protocol, local) {
+            bound = self.matching(question, namespace, spans.into_iter());
+            if !matches!(bound, Match::Nothing) {
+                break;
+            }
+        }
+        match (exact, bound) {
+            (Match::Nothing, Match::Nothing) => self.silence(question),
+            // All the time that nobody watched, a connected socket may have been there and taken it.
+            (Match::Nothing, Match::Found { holders, quality: Quality::LocalEndpoint })
+                if !self.watched_any(&question.stretch) =>
+            {
+                Owner::Known { holders, quality: Quality::Extrapolated }
+            }
+            (Match::Nothing, bound) => bound.into_owner(),
+            // The connection was there but nobody held it: not accepted yet, or over already. Who
+            // listened for it is known all the same.
+            (Match::Nobody, bound @ Match::Found { quality: Quality::Listener, .. }) => {
+                bound.into_owner()
+            }
+            // A connected socket shortly before or after, and an unconnected one in time: only
+            // the clock could tell which of them it was.
+            (
+                Match::Found { mut holders, .. },
+                Match::Found { holders: others, quality: Quality::LocalEndpoint },
+            ) if others.iter().any(|other| !holders.contains(other)) => {
+                for other in others {
+                    push_new(&mut holders, other);
+                }
+                Owner::Ambiguous { candidates: holders }
+            }
+            (exact, _) => exact.into_owner(),
+        }
+    }
+
+    /// No socket explains the flow: why?
+    fn silence(&self, question: &Question<'_>) -> Owner {
+        let around = question.around();
+        if let Some(cause) = self.gap(&around) {
+            Owner::Unknown(Reason::Gap(cause))
+        } else if self.begin().is_none_or(|begin| *around.start() < begin) {
+            Owner::Unknown(Reason::BeforeHistory)
+        } else if *around.end() > self.told_until() {
+            Owner::Unknown(Reason::NotYetKnown)
+        } else if self.complete(&around) {
+            Owner::Kernel
+        } else {
+            Owner::Unknown(Reason::NotObserved)
+        }
+    }
+
+    fn matching<'a>(
+        &'a self,
+        question: &Question<'_>,
+        namespace: NamespaceId,
+        spans: impl Iterator<Item = &'a Span>,
+    ) -> Match {
+        let lives = self.lives(question, spans);
+        let Some(role) = lives.first().map(|life| life.spans[0].role) else {
+            return Match::Nothing;
+        };
+        let whose = |lives: &[&Life<'_>]| self.whose(question, namespace, lives);
+        let all: Vec<&Life<'_>> = lives.iter().collect();
+        let everyone = whose(&all);
+        // One owner set whichever it was; or sockets that lived side by side (SO_REUSEPORT); or
+        // successive ones that the record certainly spans. Anything else, time cannot separate.
+        let same =
+            || all.len() == 1 || all.iter().all(|life| whose(&[life]).holders == everyone.holders);
+        let together = || {
+            let last_to_come = all.iter().map(|life| life.first_seen).max();
+            let first_to_go = all.iter().map(|life| life.last_seen).min();
+            last_to_come <= first_to_go
+        };
+        let whose = if together() || same() {
+            everyone
+        } else {
+            let certain: Vec<&Life<'_>> =
+                lives.iter().filter(|life| life.certain(question)).collect();
+            if certain.is_empty() {
+                return Match::Unclear(everyone.holders);
+            }
+            whose(&certain)
+        };
+        if whose.holders.is_empty() {
+            return Match::Nobody;
+        }
+        if whose.incomplete {
+            return Match::Unclear(whose.holders);
+        }
+        let quality = match role {
+            _ if !whose.observed => Quality::Extrapolated,
+            Role::Connected => Quality::Exact,
+            Role::Bound => Quality::LocalEndpoint,
+            Role::Listening => Quality::Listener,
+        };
+        Match::Found { holders: whose.holders, quality }
+    }
+
+    /// The sockets that may have been there while the flow lasted, in the order in which they
+    /// came.
+    fn lives<'a>(
+        &self,
+        question: &Question<'_>,
+        spans: impl Iterator<Item = &'a Span>,
+    ) -> Vec<Life<'a>> {
+        let around = question.around();
+        let end = self.told_until();
+        // A node may hold the spans of a day; only those that touch the flow matter.
+        let mut by_socket: BTreeMap<SocketId, Vec<&Span>> = BTreeMap::new();
+        for span in spans.filter(|span| span.may_touch(&around, end)) {
+            by_socket.entry(span.socket).or_default().push(span);
+        }
+        let mut lives: Vec<Life<'_>> = by_socket
+            .into_values()
+            .map(|spans| Life {
+                first_seen: spans[0].first_seen,
+                last_seen: spans[spans.len() - 1].last_seen.unwrap_or(end),
+                spans,
+            })
+            .collect();
+        lives.sort_by_key(|life| life.first_seen);
+        lives
+    }
+
+    /// The processes that held sockets around the flow, in order.
+    fn whose(&self, question: &Question<'_>, namespace: NamespaceId, lives: &[&Life<'_>]) -> Whose {
+        let (host, boot, end) = (self.host(), self.boot(), self.told_until());
+        let mut holders: Vec<Holder> = Vec::new();
+        let mut seen_in_time = Vec::new();
+        let mut incomplete = false;
+        for span in lives.iter().flat_map(|life| &life.spans) {
+            let last_seen = span.last_seen.unwrap_or(end);
+            let in_time = span.first_seen <= *question.stretch.end()
+                && *question.stretch.start() <= last_seen;
+            incomplete |= span.owners.is_empty() || span.owners.len() >= MOST_OWNERS;
+            // A process may have become another program since; what counts is what it was then.
+            let then = last_seen.min(*question.stretch.end()).max(span.first_seen);
+            for &key in span.owners.iter() {
+                let Some(process) = self.process(key, then) else {
+                    incomplete = true;
+                    continue;
+                };
+                let process = Arc::clone(process);
+                let holder = Holder { host, boot, namespace, process };
+                let at = holders.iter().position(|known| *known == holder).unwrap_or_else(|| {
+                    holders.push(holder);
+                    seen_in_time.push(false);
+                    holders.len() - 1
+                });
+                seen_in_time[at] |= in_time;
+            }
+        }
+        Whose { holders, observed: seen_in_time.iter().all(|&seen| seen), incomplete }
+    }
+}
+
+/// Who held some sockets around a flow.
+struct Whose {
+    holders: Vec<Holder>,
+    /// Each of them was seen to while the flow lasted, taking the record's times as they are.
+    observed: bool,
+    /// Somebody else may have held them too: not seen, not known, or too many to be told.
+    incomplete: bool,
+}
+
+impl Match {
+    fn into_owner(self) -> Owner {
+        match self {
+            Self::Found { holders, quality } => Owner::Known { holders, quality },
+            Self::Unclear(candidates) => Owner::Ambiguous { candidates },
+            Self::Nothing | Self::Nobody => Owner::Unknown(Reason::OwnerNotSeen),
+        }
+    }
+}
