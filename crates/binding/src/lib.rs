@@ -18,6 +18,7 @@ mod log;
 mod matching;
 mod process;
 mod socket;
+mod timeline;
 mod vantage;
 mod verdict;
 

@@ -1,6 +1,6 @@
 //! Matching: which sockets of one namespace fit a question, in time, and who held them.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -66,7 +66,8 @@ impl History {
     /// Who was it, if it was in this namespace?
     pub(crate) fn answer(&self, question: &Question<'_>, namespace: NamespaceId) -> Owner {
         let &End { protocol, local, remote } = question.end;
-        let exact = self.connected(namespace, protocol, local, remote);
+        let around = question.around();
+        let exact = self.connected(namespace, protocol, local, remote, &around);
         let exact = self.matching(question, namespace, exact);
         if let Match::Unclear(_) = exact {
             return exact.into_owner();
@@ -77,8 +78,8 @@ impl History {
             return exact.into_owner();
         }
         let mut bound = Match::Nothing;
-        for spans in self.bound(namespace, protocol, local) {
-            bound = self.matching(question, namespace, spans.into_iter());
+        for spans in self.bound(namespace, protocol, local, &around) {
+            bound = self.matching(question, namespace, spans);
             if !matches!(bound, Match::Nothing) {
                 break;
             }
@@ -132,9 +133,9 @@ impl History {
         &'a self,
         question: &Question<'_>,
         namespace: NamespaceId,
-        spans: impl Iterator<Item = &'a Span>,
+        spans: Vec<&'a Span>,
     ) -> Match {
-        let lives = self.lives(question, spans);
+        let lives = self.lives(spans);
         let Some(role) = lives.first().map(|life| life.spans[0].role) else {
             return Match::Nothing;
         };
@@ -175,29 +176,27 @@ impl History {
         Match::Found { holders: whose.holders, quality }
     }
 
-    /// The sockets that may have been there while the flow lasted, in the order in which they
-    /// came.
-    fn lives<'a>(
-        &self,
-        question: &Question<'_>,
-        spans: impl Iterator<Item = &'a Span>,
-    ) -> Vec<Life<'a>> {
-        let around = question.around();
+    /// The sockets of which these are the spans, in the order in which they came.
+    fn lives<'a>(&self, spans: Vec<&'a Span>) -> Vec<Life<'a>> {
         let end = self.told_until();
-        // A node may hold the spans of a day; only those that touch the flow matter.
-        let mut by_socket: BTreeMap<SocketId, Vec<&Span>> = BTreeMap::new();
-        for span in spans.filter(|span| span.may_touch(&around, end)) {
-            by_socket.entry(span.socket).or_default().push(span);
+        let mut lives: Vec<Life<'_>> = Vec::new();
+        let mut open: HashMap<SocketId, usize> = HashMap::new();
+        for span in spans {
+            let last_seen = span.presence.last_seen(end);
+            match open.get(&span.socket) {
+                Some(&life) if span.goes_on => {
+                    lives[life].last_seen = last_seen;
+                    lives[life].spans.push(span);
+                }
+                // Its first, or one of a number that was given again.
+                _ => {
+                    open.insert(span.socket, lives.len());
+                    let first_seen = span.presence.first_seen();
+                    lives.push(Life { spans: vec![span], first_seen, last_seen });
+                }
+            }
         }
-        let mut lives: Vec<Life<'_>> = by_socket
-            .into_values()
-            .map(|spans| Life {
-                first_seen: spans[0].first_seen,
-                last_seen: spans[spans.len() - 1].last_seen.unwrap_or(end),
-                spans,
-            })
-            .collect();
-        lives.sort_by_key(|life| life.first_seen);
+        lives.sort_by_key(|life| (life.first_seen, life.spans[0].socket));
         lives
     }
 
@@ -208,12 +207,13 @@ impl History {
         let mut seen_in_time = Vec::new();
         let mut incomplete = false;
         for span in lives.iter().flat_map(|life| &life.spans) {
-            let last_seen = span.last_seen.unwrap_or(end);
-            let in_time = span.first_seen <= *question.stretch.end()
-                && *question.stretch.start() <= last_seen;
+            let (first_seen, last_seen) =
+                (span.presence.first_seen(), span.presence.last_seen(end));
+            let in_time =
+                first_seen <= *question.stretch.end() && *question.stretch.start() <= last_seen;
             incomplete |= span.owners.is_empty() || span.owners.len() >= MOST_OWNERS;
             // A process may have become another program since; what counts is what it was then.
-            let then = last_seen.min(*question.stretch.end()).max(span.first_seen);
+            let then = last_seen.min(*question.stretch.end()).max(first_seen);
             for &key in span.owners.iter() {
                 let Some(process) = self.process(key, then) else {
                     incomplete = true;
