@@ -15,7 +15,7 @@ use crate::clock::BootTime;
 use crate::event::GapCause;
 use crate::history::History;
 use crate::matching::{End, Question};
-use crate::process::{BootId, Process, ProcessId};
+use crate::process::{BootId, Details, Process, ProcessId};
 use crate::socket::NamespaceId;
 use crate::vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};
 use crate::verdict::Verdict;
@@ -62,6 +62,8 @@ pub struct Holder {
     pub namespace: NamespaceId,
     /// The process, with its facts as they were then.
     pub process: Arc<Process>,
+    /// What else is known of it, as it was then; `None` where nothing was told.
+    pub details: Option<Arc<Details>>,
 }
 
 impl Holder {
@@ -69,6 +71,13 @@ impl Holder {
     #[must_use]
     pub fn id(&self) -> ProcessId {
         ProcessId { boot: self.boot, key: self.process.key }
+    }
+
+    /// Whether it is the same process, in the same place and with the same facts. Details do not
+    /// count: they come late, and one process must not look like two.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        (self.host, self.boot, self.namespace) == (other.host, other.boot, other.namespace)
+            && self.process == other.process
     }
 }
 

@@ -11,7 +11,7 @@ use procflow_core::{Endpoint, Interval, Protocol, Timestamp};
 
 use crate::clock::{BootTime, Clock, ClockSample};
 use crate::event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
-use crate::process::{BootId, Process, ProcessKey};
+use crate::process::{BootId, Details, MOST_VERSIONS, Process, ProcessKey};
 use crate::socket::{Namespace, NamespaceId, Role, Socket, SocketId};
 use crate::timeline::{BETWEEN_LOOKS, Dated, Presence, Timeline};
 use crate::vantage::{FlowClock, HostId, WhichNamespace};
@@ -34,6 +34,7 @@ pub struct History {
     /// The namespaces that hold, or held, an address: see [`address_key`].
     by_address: HashMap<IpAddr, BTreeSet<NamespaceId>>,
     processes: HashMap<ProcessKey, Vec<(BootTime, Arc<Process>)>>,
+    details: HashMap<ProcessKey, Vec<(BootTime, Arc<Details>)>>,
     open: HashMap<SocketId, OpenSocket>,
     /// Between a gap and the end of the listing that follows it.
     /// From then on nothing is certain until the listing is whole.
@@ -119,6 +120,7 @@ impl History {
             namespaces: BTreeMap::new(),
             by_address: HashMap::new(),
             processes: HashMap::new(),
+            details: HashMap::new(),
             open: HashMap::new(),
             relisting: None,
         }
@@ -245,8 +247,9 @@ impl History {
             Change::Owners(owners) => self.apply_owners(owners, time),
             Change::Close(Close { id, last_seen }) => self.close(id, last_seen, time),
             Change::Listed => self.apply_listed(time),
+            Change::Details(details) => self.apply_details(details, time),
             // Nobody asks for them yet.
-            Change::Details(_) | Change::Translation(_) | Change::TranslationGone(_) => {}
+            Change::Translation(_) | Change::TranslationGone(_) => {}
         }
         self.end = self.end.max(time);
     }
@@ -325,6 +328,26 @@ impl History {
             span.confirmed = true;
         } else {
             addresses.push(AddressSpan { address, since, until: None, confirmed: true });
+        }
+    }
+
+    fn apply_details(&mut self, details: Details, time: BootTime) {
+        let key = details.process;
+        let known = self.details.get(&key).map_or(&[][..], Vec::as_slice);
+        let at = known.partition_point(|&(known, _)| known <= time);
+        // Of the same program more is known now: then that was true before, too.
+        let same = at.checked_sub(1).filter(|&before| {
+            let (since, former) = &known[before];
+            details.complete(former) && self.executable(key, *since) == self.executable(key, time)
+        });
+        let known = self.details.entry(key).or_default();
+        if let Some(before) = same {
+            known[before].1 = Arc::new(details);
+            return;
+        }
+        known.insert(at, (time, Arc::new(details)));
+        if known.len() > MOST_VERSIONS {
+            known.remove(0);
         }
     }
 
@@ -432,6 +455,9 @@ impl History {
             facts.drain(..past);
             held.contains_key(key) || facts.iter().any(|&(time, _)| time >= before)
         });
+        self.details.retain(|key, details| {
+            self.processes.contains_key(key) || details.iter().any(|&(time, _)| time >= before)
+        });
     }
 
     pub(crate) fn clock(&self, clock: FlowClock) -> &Clock {
@@ -533,6 +559,22 @@ impl History {
         let known = self.processes.get(&key)?;
         let index = known.partition_point(|&(time, _)| time <= at).saturating_sub(1);
         known.get(index).map(|(_, process)| process)
+    }
+
+    fn executable(&self, key: ProcessKey, at: BootTime) -> Option<&String> {
+        self.process(key, at)?.executable.as_ref()
+    }
+
+    /// The details of a process as they were at a moment: the last ones told by then or else the
+    /// first ones told later, but only of the program that it was (they come late, and exec makes
+    /// another program of it).
+    pub(crate) fn details(&self, key: ProcessKey, at: BootTime) -> Option<&Arc<Details>> {
+        let known = self.details.get(&key)?;
+        let program = self.executable(key, at);
+        let (by_then, later) = known.split_at(known.partition_point(|&(time, _)| time <= at));
+        let mut nearest = by_then.iter().rev().chain(later);
+        let (_, details) = nearest.find(|(time, _)| self.executable(key, *time) == program)?;
+        Some(details)
     }
 
     /// The first gap that touches a stretch.

@@ -11,7 +11,7 @@ use crate::clock::BootTime;
 use crate::event::MOST_OWNERS;
 use crate::history::{History, Span};
 use crate::socket::{NamespaceId, Role, SocketId};
-use crate::verdict::push_new;
+use crate::verdict::{push_new, same_holders};
 
 /// One end of a flow, seen from the socket there.
 pub(crate) struct End {
@@ -103,7 +103,7 @@ impl History {
             (
                 Match::Found { mut holders, .. },
                 Match::Found { holders: others, quality: Quality::LocalEndpoint },
-            ) if others.iter().any(|other| !holders.contains(other)) => {
+            ) if others.iter().any(|other| !holders.iter().any(|known| known.is(other))) => {
                 for other in others {
                     push_new(&mut holders, other);
                 }
@@ -144,8 +144,10 @@ impl History {
         let everyone = whose(&all);
         // One owner set whichever it was; or sockets that lived side by side (SO_REUSEPORT); or
         // successive ones that the record certainly spans. Anything else, time cannot separate.
-        let same =
-            || all.len() == 1 || all.iter().all(|life| whose(&[life]).holders == everyone.holders);
+        let same = || {
+            let everyone = &everyone.holders;
+            all.len() == 1 || all.iter().all(|life| same_holders(&whose(&[life]).holders, everyone))
+        };
         let together = || {
             let last_to_come = all.iter().map(|life| life.first_seen).max();
             let first_to_go = all.iter().map(|life| life.last_seen).min();
@@ -220,8 +222,9 @@ impl History {
                     continue;
                 };
                 let process = Arc::clone(process);
-                let holder = Holder { host, boot, namespace, process };
-                let at = holders.iter().position(|known| *known == holder).unwrap_or_else(|| {
+                let details = self.details(key, then).map(Arc::clone);
+                let holder = Holder { host, boot, namespace, process, details };
+                let at = holders.iter().position(|known| known.is(&holder)).unwrap_or_else(|| {
                     holders.push(holder);
                     seen_in_time.push(false);
                     holders.len() - 1

@@ -25,7 +25,7 @@ impl Verdict {
             return;
         };
         *said = match (std::mem::replace(said, Owner::Kernel), answer) {
-            (a, b) if a == b => a,
+            (a, b) if same_answer(&a, &b) => a,
             // Another reading of the clock falls where nobody watched: it may have been then.
             (Owner::Known { holders, .. }, Owner::Unknown(Reason::Gap(_)))
             | (Owner::Unknown(Reason::Gap(_)), Owner::Known { holders, .. }) => {
@@ -123,7 +123,24 @@ fn worth_more(a: Reason, b: Reason) -> Reason {
 
 /// Lists a process that is not listed yet.
 pub(crate) fn push_new(holders: &mut Vec<Holder>, holder: Holder) {
-    if !holders.contains(&holder) {
+    if !holders.iter().any(|known| known.is(&holder)) {
         holders.push(holder);
+    }
+}
+
+/// Whether two lists name the same processes in the same order.
+pub(crate) fn same_holders(a: &[Holder], b: &[Holder]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is(b))
+}
+
+fn same_answer(a: &Owner, b: &Owner) -> bool {
+    match (a, b) {
+        (Owner::Known { holders: a, quality: x }, Owner::Known { holders: b, quality: y }) => {
+            x == y && same_holders(a, b)
+        }
+        (Owner::Ambiguous { candidates: a }, Owner::Ambiguous { candidates: b }) => {
+            same_holders(a, b)
+        }
+        (a, b) => a == b,
     }
 }

@@ -5,8 +5,8 @@
 use std::net::IpAddr;
 
 use procflow_binding::{
-    Address, Attribution, BootId, BootTime, Change, Close, Coverage, Event, FlowClock, Gap,
-    GapCause, Histories, HostId, Namespace, NamespaceId, Open, Owner, Owners, Place, Process,
+    Address, Attribution, BootId, BootTime, Change, Close, Coverage, Details, Event, FlowClock,
+    Gap, GapCause, Histories, HostId, Namespace, NamespaceId, Open, Owner, Owners, Place, Process,
     ProcessKey, Quality, Reason, Socket, SocketId, Vantage, WhichNamespace,
 };
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
@@ -92,6 +92,25 @@ impl Story {
             unit: None,
         };
         self.then(seconds, Change::Process(process))
+    }
+
+    /// It becomes another program.
+    fn exec(self, seconds: f64, pid: u32, comm: &str) -> Self {
+        let mut story = self.process(seconds, pid, comm);
+        if let Some(Event { change: Change::Process(facts), .. }) = story.events.last_mut() {
+            facts.executable = Some(format!("/bin/{comm}"));
+        }
+        story
+    }
+
+    fn details(self, seconds: f64, pid: u32, line: Option<&str>, digest: Option<u8>) -> Self {
+        let details = Details {
+            process: process(pid),
+            ancestors: vec![],
+            command_line: line.map(|line| line.split(' ').map(str::to_owned).collect()),
+            digest: digest.map(|byte| [byte; 32]),
+        };
+        self.then(seconds, Change::Details(details))
     }
 
     /// A socket comes into view; its owners have facts if they were given with `process`.
@@ -368,6 +387,64 @@ fn a_process_is_what_it_was_then() {
         .tell();
     assert_eq!(source(&histories, 201.0, 202.0, &outside()), "sh exact");
     assert_eq!(source(&histories, 220.0, 222.0, &outside()), "nc exact");
+}
+
+/// "command line, first byte of the digest" of the one who is named.
+fn details(histories: &Histories, at: f64) -> String {
+    let key = flow(Protocol::TCP, OUT.0, OUT.1);
+    let holders = ask(histories, key, at, at + 0.1, &exact_clock()).source.into_holders();
+    let [holder] = holders.as_slice() else { panic!("{holders:?}") };
+    let Some(details) = &holder.details else { return "none".to_owned() };
+    let line = details.command_line.as_ref().map_or("-".to_owned(), |line| line.join(" "));
+    format!("{line}, {}", details.digest.map_or("-".to_owned(), |digest| digest[0].to_string()))
+}
+
+#[test]
+fn details_may_come_late_and_are_what_they_were_then() {
+    let histories = Story::begins(POLLED)
+        .exec(200.0, 7, "sh")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .details(201.0, 7, Some("sh -c nc"), None)
+        .details(203.0, 7, Some("sh -c nc"), Some(5))
+        .exec(210.0, 7, "nc")
+        .details(212.0, 7, Some("nc -l"), None)
+        .process(220.0, 8, "plain")
+        .owners(220.0, 1, &[8])
+        .tell();
+    assert_eq!(details(&histories, 200.5), "sh -c nc, 5", "the first that is known");
+    assert_eq!(details(&histories, 202.0), "sh -c nc, 5", "computed later, true before");
+    assert_eq!(details(&histories, 209.0), "sh -c nc, 5");
+    assert_eq!(details(&histories, 211.0), "nc -l, -", "never those of the program before");
+    assert_eq!(details(&histories, 215.0), "nc -l, -");
+    assert_eq!(details(&histories, 230.0), "none");
+}
+
+#[test]
+fn details_that_change_do_not_make_two_processes_of_one() {
+    let histories = Story::begins(POLLED)
+        .process(200.0, 7, "curl")
+        .details(200.0, 7, Some("curl a"), None)
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .close(203.0, 1)
+        .details(203.5, 7, Some("curl b"), None)
+        .open(204.0, 2, tcp(OUT.0, OUT.1), &[7])
+        .tell();
+    assert_eq!(source(&histories, 201.0, 206.0, &outside()), "curl exact");
+    assert_eq!(source(&histories, 203.2, 203.6, &outside()), "curl extrapolated");
+}
+
+#[test]
+fn of_a_process_whose_details_change_all_the_time_few_are_kept() {
+    let mut story =
+        Story::begins(POLLED).process(200.0, 7, "x").open(200.0, 1, tcp(OUT.0, OUT.1), &[7]);
+    for i in 0..100 {
+        story = story.details(201.0 + f64::from(i), 7, Some(&format!("x {i}")), None);
+    }
+    let mut histories = story.tell();
+    assert_eq!(details(&histories, 250.0), "x 84, -", "the oldest of sixteen");
+    assert_eq!(details(&histories, 290.0), "x 89, -");
+    histories.iter_mut().for_each(|history| history.prune(boot(500.0)));
+    assert_eq!(details(&histories, 600.0), "x 99, -", "it still holds its socket");
 }
 
 #[test]
