@@ -40,7 +40,7 @@ pub enum Owner {
         /// How it was matched.
         quality: Quality,
     },
-    /// The kernel itself; no process sent this.
+    /// The kernel itself: no process had a socket for it, or the kernel had one of its own.
     Kernel,
     /// Several fit, and neither time nor place separates them.
     Ambiguous {
@@ -135,8 +135,8 @@ pub enum Reason {
     NotYetKnown,
     /// Nobody watched, or what was seen got lost.
     Gap(GapCause),
-    /// The socket was seen but its owner was not: the kernel's own, or hidden from the tracker for
-    /// want of privileges.
+    /// The socket was seen but its owner was not: accepted by nobody yet, closed before it was looked
+    /// at, or hidden from the tracker for want of privileges.
     OwnerNotSeen,
     /// Watched, but no socket was seen that explains the flow.
     NotObserved,
@@ -224,7 +224,8 @@ impl Histories {
         let mut verdict = Verdict::default();
         for history in self.histories.values() {
             for stretch in history.clock(vantage.clock).stretches(interval) {
-                let question = Question { end, stretch, tolerance: vantage.tolerance };
+                let Vantage { tolerance, granularity, .. } = *vantage;
+                let question = Question { end, stretch, tolerance, granularity };
                 for namespace in self.places(history, &question, &vantage.place) {
                     let answer = history.answer(&question, namespace);
                     verdict.hear((history.host(), history.boot(), namespace), answer);

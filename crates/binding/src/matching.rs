@@ -10,6 +10,7 @@ use crate::attribute::{Holder, Owner, Quality, Reason};
 use crate::clock::BootTime;
 use crate::event::MOST_OWNERS;
 use crate::history::{History, Span};
+use crate::process::ProcessKey;
 use crate::socket::{NamespaceId, Role, SocketId};
 use crate::verdict::{push_new, same_holders};
 
@@ -25,12 +26,30 @@ pub(crate) struct Question<'a> {
     pub(crate) end: &'a End,
     pub(crate) stretch: RangeInclusive<BootTime>,
     pub(crate) tolerance: u64,
+    pub(crate) granularity: u64,
 }
 
 impl Question<'_> {
+    /// Its last moment at the latest; the record's own was rounded down.
+    fn end(&self) -> BootTime {
+        self.stretch.end().plus(self.granularity)
+    }
+
     /// The stretch with the tolerance on both sides: the flow lies certainly within.
     pub(crate) fn around(&self) -> RangeInclusive<BootTime> {
-        self.stretch.start().minus(self.tolerance)..=self.stretch.end().plus(self.tolerance)
+        self.stretch.start().minus(self.tolerance)..=self.end().plus(self.tolerance)
+    }
+
+    /// Whether what was seen from one moment to another was seen while the flow lasted, by the
+    /// record's own times.
+    pub(crate) fn in_time(&self, first_seen: BootTime, last_seen: BootTime) -> bool {
+        first_seen <= self.end() && *self.stretch.start() <= last_seen
+    }
+
+    /// Whether it was, however the clock was off within the tolerance.
+    pub(crate) fn certain(&self, first_seen: BootTime, last_seen: BootTime) -> bool {
+        let latest_start = self.stretch.start().plus(self.granularity).plus(self.tolerance);
+        first_seen.plus(self.tolerance) <= *self.stretch.end() && latest_start <= last_seen
     }
 }
 
@@ -42,19 +61,16 @@ struct Life<'a> {
     last_seen: BootTime,
 }
 
-impl Life<'_> {
-    /// Whether it was seen while the flow lasted, however the clock was off within the tolerance.
-    fn certain(&self, question: &Question<'_>) -> bool {
-        self.first_seen.plus(question.tolerance) <= *question.stretch.end()
-            && question.stretch.start().plus(question.tolerance) <= self.last_seen
-    }
-}
-
 /// What the sockets of one kind (connected, or bound) say.
 enum Match {
     Nothing,
     /// Sockets were there, but nobody was seen to hold them.
     Nobody,
+    /// Sockets were there, all of them the kernel's own.
+    Kernel {
+        /// One was seen while the flow lasted.
+        observed: bool,
+    },
     Found {
         holders: Vec<Holder>,
         quality: Quality,
@@ -69,12 +85,7 @@ impl History {
         let around = question.around();
         let exact = self.connected(namespace, protocol, local, remote, &around);
         let exact = self.matching(question, namespace, exact);
-        if let Match::Unclear(_) = exact {
-            return exact.into_owner();
-        }
-        if let Match::Found { quality, .. } = exact
-            && quality != Quality::Extrapolated
-        {
+        if exact.is_final() {
             return exact.into_owner();
         }
         let mut bound = Match::Nothing;
@@ -85,7 +96,16 @@ impl History {
             }
         }
         match (exact, bound) {
-            (Match::Nothing, Match::Nothing) => self.silence(question),
+            // A socket of the kernel's shortly before or after: does it explain what nobody else's
+            // does, so does the silence.
+            (
+                Match::Nothing | Match::Kernel { .. },
+                Match::Nothing | Match::Kernel { observed: false },
+            ) => self.silence(question),
+            // It does not vouch for a gap, and there is no mark that an answer `Kernel` could bear.
+            (Match::Nothing, Match::Kernel { .. }) if self.gap(&around).is_some() => {
+                self.silence(question)
+            }
             // All the time that nobody watched, a connected socket may have been there and taken it.
             (Match::Nothing, Match::Found { holders, quality: Quality::LocalEndpoint })
                 if !self.watched_any(&question.stretch) =>
@@ -109,6 +129,13 @@ impl History {
                 }
                 Owner::Ambiguous { candidates: holders }
             }
+            (Match::Found { holders, .. }, Match::Kernel { observed: true }) => {
+                Owner::Ambiguous { candidates: holders }
+            }
+            (Match::Kernel { .. }, Match::Found { holders, .. }) => {
+                Owner::Ambiguous { candidates: holders }
+            }
+            (Match::Kernel { .. }, bound) => bound.into_owner(),
             (exact, _) => exact.into_owner(),
         }
     }
@@ -144,10 +171,8 @@ impl History {
         let everyone = whose(&all);
         // One owner set whichever it was; or sockets that lived side by side (SO_REUSEPORT); or
         // successive ones that the record certainly spans. Anything else, time cannot separate.
-        let same = || {
-            let everyone = &everyone.holders;
-            all.len() == 1 || all.iter().all(|life| same_holders(&whose(&[life]).holders, everyone))
-        };
+        let same =
+            || all.len() == 1 || all.iter().all(|life| whose(&[life]).are_those_of(&everyone));
         let together = || {
             let last_to_come = all.iter().map(|life| life.first_seen).max();
             let first_to_go = all.iter().map(|life| life.last_seen).min();
@@ -156,15 +181,18 @@ impl History {
         let whose = if together() || same() {
             everyone
         } else {
-            let certain: Vec<&Life<'_>> =
-                lives.iter().filter(|life| life.certain(question)).collect();
+            let certain: Vec<&Life<'_>> = lives
+                .iter()
+                .filter(|life| question.certain(life.first_seen, life.last_seen))
+                .collect();
             if certain.is_empty() {
                 return Match::Unclear(everyone.holders);
             }
             whose(&certain)
         };
         if whose.holders.is_empty() {
-            return Match::Nobody;
+            let kernel = whose.kernel && !whose.incomplete;
+            return if kernel { Match::Kernel { observed: whose.observed } } else { Match::Nobody };
         }
         if whose.incomplete {
             return Match::Unclear(whose.holders);
@@ -207,16 +235,20 @@ impl History {
         let (host, boot, end) = (self.host(), self.boot(), self.told_until());
         let mut holders: Vec<Holder> = Vec::new();
         let mut seen_in_time = Vec::new();
-        let mut incomplete = false;
+        let (mut incomplete, mut kernel, mut kernel_in_time) = (false, false, false);
         for span in lives.iter().flat_map(|life| &life.spans) {
             let (first_seen, last_seen) =
                 (span.presence.first_seen(), span.presence.last_seen(end));
-            let in_time =
-                first_seen <= *question.stretch.end() && *question.stretch.start() <= last_seen;
+            let in_time = question.in_time(first_seen, last_seen);
             incomplete |= span.owners.is_empty() || span.owners.len() >= MOST_OWNERS;
             // A process may have become another program since; what counts is what it was then.
             let then = last_seen.min(*question.stretch.end()).max(first_seen);
             for &key in span.owners.iter() {
+                if key == ProcessKey::KERNEL {
+                    kernel = true;
+                    kernel_in_time |= in_time;
+                    continue;
+                }
                 let Some(process) = self.process(key, then) else {
                     incomplete = true;
                     continue;
@@ -232,7 +264,9 @@ impl History {
                 seen_in_time[at] |= in_time;
             }
         }
-        Whose { holders, observed: seen_in_time.iter().all(|&seen| seen), incomplete }
+        let observed =
+            if holders.is_empty() { kernel_in_time } else { seen_in_time.iter().all(|&seen| seen) };
+        Whose { holders, observed, incomplete, kernel }
     }
 }
 
@@ -243,11 +277,30 @@ struct Whose {
     observed: bool,
     /// Somebody else may have held them too: not seen, not known, or too many to be told.
     incomplete: bool,
+    /// The kernel itself held one. Beside processes that does not count.
+    kernel: bool,
+}
+
+impl Whose {
+    fn are_those_of(&self, other: &Self) -> bool {
+        self.kernel == other.kernel && same_holders(&self.holders, &other.holders)
+    }
 }
 
 impl Match {
+    /// Whether nothing else need be asked.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Found { quality, .. } => *quality != Quality::Extrapolated,
+            Self::Kernel { observed } => *observed,
+            Self::Unclear(_) => true,
+            Self::Nothing | Self::Nobody => false,
+        }
+    }
+
     fn into_owner(self) -> Owner {
         match self {
+            Self::Kernel { .. } => Owner::Kernel,
             Self::Found { holders, quality } => Owner::Known { holders, quality },
             Self::Unclear(candidates) => Owner::Ambiguous { candidates },
             Self::Nothing | Self::Nobody => Owner::Unknown(Reason::OwnerNotSeen),

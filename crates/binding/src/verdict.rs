@@ -73,6 +73,10 @@ impl Verdict {
         if self.between_boots() {
             return Owner::Unknown(Reason::Gap(GapCause::NotRunning));
         }
+        // Whichever place it was, no process of it was behind this.
+        if self.heard.values().all(|owner| *owner == Owner::Kernel) {
+            return Owner::Kernel;
+        }
         let mut reason = None;
         let mut candidates = Vec::new();
         let mut anyone = false;

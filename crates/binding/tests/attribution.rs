@@ -149,7 +149,19 @@ fn tcp(local: &str, remote: &str) -> Socket {
 }
 
 fn outside() -> Vantage {
-    Vantage { place: Place::Outside, clock: FlowClock::Host, tolerance: 1_000_000_000 }
+    let (tolerance, granularity) = (1_000_000_000, 0);
+    Vantage { place: Place::Outside, clock: FlowClock::Host, tolerance, granularity }
+}
+
+/// As a source tells it that sees when things happen: a socket opens,
+fn opened(id: u64, socket: Socket, pids: &[u32], seconds: f64) -> Change {
+    let owners = pids.iter().copied().map(process).collect();
+    Change::Open(Open { id: SocketId(id), socket, owners, not_before: boot(seconds) })
+}
+
+/// and closes.
+fn closed(id: u64, seconds: f64) -> Change {
+    Change::Close(Close { id: SocketId(id), last_seen: boot(seconds) })
 }
 
 fn exact_clock() -> Vantage {
@@ -680,6 +692,73 @@ fn kernel_is_said_only_where_everything_was_watched() {
     assert_eq!(source(&lossy, 200.0, 200.1, &outside()), "gap-events-lost");
     let icmp = flow(Protocol::ICMP, "10.0.0.1:0", "192.0.2.7:771");
     assert_eq!(say(&ask(&complete, icmp, 200.0, 200.0, &outside()).source), "kernel");
+}
+
+/// Pid 0, started at 0, is the kernel.
+const KERNEL: u32 = ProcessKey::KERNEL.pid;
+
+#[test]
+fn what_the_kernels_own_socket_sends_no_process_did() {
+    let wireguard = Socket::bound(HOME, Protocol::UDP, at("0.0.0.0:51820"), false);
+    let nfs = tcp("10.0.0.1:700", "192.0.2.7:2049");
+    let gap = Gap { begin: boot(300.0), end: boot(305.0), cause: GapCause::SourceFailed };
+    for coverage in [Coverage::Complete, POLLED] {
+        let histories = Story::begins(coverage)
+            .open(150.0, 1, wireguard, &[KERNEL])
+            .open(150.0, 2, nfs, &[KERNEL])
+            .then(305.0, Change::Gap(gap))
+            .tell();
+        let answer = |key, from| say(&ask(&histories, key, from, from + 0.1, &outside()).source);
+        let tunnel = flow(Protocol::UDP, "10.0.0.1:51820", "192.0.2.7:51820");
+        assert_eq!(answer(tunnel, 200.0), "kernel");
+        assert_eq!(answer(tunnel, 302.0), "gap-source-failed", "something connected may have been");
+        let mount = flow(Protocol::TCP, "10.0.0.1:700", "192.0.2.7:2049");
+        assert_eq!(answer(mount, 200.0), "kernel");
+        assert_eq!(answer(mount, 302.0), "kernel", "the same socket before and after");
+    }
+}
+
+#[test]
+fn a_socket_of_the_kernel_and_one_of_a_process_are_told_apart_by_time() {
+    let histories = Story::begins(Coverage::Complete)
+        .process(150.0, 7, "mount.nfs")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .close(201.0, 1)
+        .open(205.0, 2, tcp(OUT.0, OUT.1), &[KERNEL])
+        .close(206.0, 2)
+        .open(207.0, 3, tcp(OUT.0, OUT.1), &[KERNEL, 7])
+        .tell();
+    assert_eq!(source(&histories, 200.2, 200.8, &exact_clock()), "mount.nfs exact");
+    assert_eq!(source(&histories, 205.2, 205.8, &exact_clock()), "kernel");
+    assert_eq!(source(&histories, 203.0, 203.1, &exact_clock()), "kernel", "all was watched");
+    assert_eq!(source(&histories, 208.0, 209.0, &exact_clock()), "mount.nfs exact", "both hold it");
+    let wide = Vantage { tolerance: 10_000_000_000, ..outside() };
+    assert_eq!(source(&histories, 203.0, 203.1, &wide), "mount.nfs ambiguous");
+}
+
+#[test]
+fn two_places_without_a_process_are_the_kernel_twice() {
+    let histories = Story::begins(Coverage::Complete)
+        .namespace(100.0, CONTAINER, None)
+        .address(100.0, CONTAINER, "10.0.0.1", 24)
+        .tell();
+    assert_eq!(source(&histories, 200.0, 200.1, &outside()), "kernel");
+}
+
+#[test]
+fn what_a_coarse_clock_rounds_away_is_still_seen_in_time() {
+    let histories = Story::begins(Coverage::Complete)
+        .process(200.0, 7, "curl")
+        .then(200.0004, opened(1, tcp(OUT.0, OUT.1), &[7], 200.0004))
+        .then(200.0008, closed(1, 200.0008))
+        .tell();
+    let fine = Vantage { tolerance: 50_000_000, ..outside() };
+    let coarse = Vantage { granularity: Vantage::GRANULARITY, ..fine.clone() };
+    // All of it happened within the millisecond that both stamps name.
+    assert_eq!(source(&histories, 200.0, 200.0, &fine), "curl extrapolated");
+    assert_eq!(source(&histories, 200.0, 200.0, &coarse), "curl exact");
+    assert_eq!(source(&histories, 199.998, 199.998, &coarse), "curl extrapolated");
+    assert_eq!(source(&histories, 200.002, 200.002, &coarse), "curl extrapolated");
 }
 
 #[test]
