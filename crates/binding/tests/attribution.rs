@@ -1,197 +1,14 @@
 //! What `attribute` answers, on histories written by hand.
-//!
-//! Seconds everywhere; the host booted at real second 1,000,000.
 
-use std::net::IpAddr;
+mod story;
+
+use story::*;
 
 use procflow_binding::{
-    Address, Attribution, BootId, BootTime, Change, Close, Coverage, Details, Event, FlowClock,
-    Gap, GapCause, Histories, HostId, Namespace, NamespaceId, Open, Owner, Owners, Place, Process,
-    ProcessKey, Quality, Reason, Socket, SocketId, Vantage, WhichNamespace,
+    Address, BootId, BootTime, Change, Coverage, Event, FlowClock, Gap, GapCause, Histories,
+    NamespaceId, Open, Owner, Quality, Reason, Socket, SocketId, Vantage, WhichNamespace,
 };
-use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
-
-const EPOCH: i64 = 1_000_000;
-const POLLED: Coverage = Coverage::Polled { period: 100_000_000 };
-const HOME: NamespaceId = NamespaceId(1);
-const CONTAINER: NamespaceId = NamespaceId(2);
-
-fn boot(seconds: f64) -> BootTime {
-    BootTime((seconds * 1e9) as u64)
-}
-
-fn real(seconds: f64) -> Timestamp {
-    Timestamp((seconds * 1e9) as i64 + EPOCH * 1_000_000_000)
-}
-
-fn at(endpoint: &str) -> Endpoint {
-    endpoint.parse::<std::net::SocketAddr>().unwrap().into()
-}
-
-fn process(pid: u32) -> ProcessKey {
-    ProcessKey { pid, start: BootTime(u64::from(pid)) }
-}
-
-/// A host whose story is told line by line.
-struct Story {
-    host: HostId,
-    boot: BootId,
-    events: Vec<Event>,
-    until: f64,
-}
-
-impl Story {
-    /// Watched from second 100, with 10.0.0.1 and loopback, and nothing open.
-    fn begins(coverage: Coverage) -> Self {
-        let story =
-            Self { host: HostId([1; 16]), boot: BootId([1; 16]), events: vec![], until: 1e6 };
-        let now = boot(100.0);
-        story
-            .then(100.0, Change::Watch(coverage))
-            .then(
-                100.0,
-                Change::Gap(Gap { begin: BootTime(0), end: now, cause: GapCause::NotRunning }),
-            )
-            .then(100.0, Change::Clock(real(100.0)))
-            .namespace(100.0, HOME, None)
-            .address(100.0, HOME, "127.0.0.1", 8)
-            .address(100.0, HOME, "10.0.0.1", 24)
-            .address(100.0, HOME, "fd00::1", 64)
-            .then(100.0, Change::Listed)
-    }
-
-    fn on(mut self, host: u8, boot: u8) -> Self {
-        (self.host, self.boot) = (HostId([host; 16]), BootId([boot; 16]));
-        self
-    }
-
-    fn then(mut self, seconds: f64, change: Change) -> Self {
-        let sequence = self.events.len() as u64 + 1;
-        self.events.push(Event { sequence, time: boot(seconds), change });
-        self
-    }
-
-    fn namespace(self, seconds: f64, id: NamespaceId, name: Option<&str>) -> Self {
-        let (name, initial) = (name.map(str::to_owned), id == HOME);
-        self.then(seconds, Change::Namespace(Namespace { id, inode: id.0, name, initial }))
-    }
-
-    fn address(self, seconds: f64, namespace: NamespaceId, address: &str, prefix: u8) -> Self {
-        let address: IpAddr = address.parse().unwrap();
-        self.then(seconds, Change::Address(Address { namespace, address, prefix }))
-    }
-
-    fn process(self, seconds: f64, pid: u32, comm: &str) -> Self {
-        let process = Process {
-            key: process(pid),
-            comm: comm.to_owned(),
-            executable: None,
-            uid: Some(0),
-            user: None,
-            container: None,
-            unit: None,
-        };
-        self.then(seconds, Change::Process(process))
-    }
-
-    /// It becomes another program.
-    fn exec(self, seconds: f64, pid: u32, comm: &str) -> Self {
-        let mut story = self.process(seconds, pid, comm);
-        if let Some(Event { change: Change::Process(facts), .. }) = story.events.last_mut() {
-            facts.executable = Some(format!("/bin/{comm}"));
-        }
-        story
-    }
-
-    fn details(self, seconds: f64, pid: u32, line: Option<&str>, digest: Option<u8>) -> Self {
-        let details = Details {
-            process: process(pid),
-            ancestors: vec![],
-            command_line: line.map(|line| line.split(' ').map(str::to_owned).collect()),
-            digest: digest.map(|byte| [byte; 32]),
-        };
-        self.then(seconds, Change::Details(details))
-    }
-
-    /// A socket comes into view; its owners have facts if they were given with `process`.
-    fn open(self, seconds: f64, id: u64, socket: Socket, pids: &[u32]) -> Self {
-        let owners = pids.iter().copied().map(process).collect();
-        let not_before = boot(seconds - 0.1);
-        self.then(seconds, Change::Open(Open { id: SocketId(id), socket, owners, not_before }))
-    }
-
-    fn owners(self, seconds: f64, id: u64, pids: &[u32]) -> Self {
-        let owners = pids.iter().copied().map(process).collect();
-        let not_before = boot(seconds - 0.1);
-        self.then(seconds, Change::Owners(Owners { id: SocketId(id), owners, not_before }))
-    }
-
-    fn close(self, seconds: f64, id: u64) -> Self {
-        let last_seen = boot(seconds - 0.1);
-        self.then(seconds, Change::Close(Close { id: SocketId(id), last_seen }))
-    }
-
-    fn tell(self) -> Histories {
-        let mut histories = Histories::default();
-        self.tell_to(&mut histories);
-        histories
-    }
-
-    fn tell_to(self, histories: &mut Histories) {
-        let history = histories.entry(self.host, self.boot);
-        self.events.into_iter().for_each(|event| history.apply(event));
-        history.watched_until(boot(self.until));
-    }
-}
-
-fn tcp(local: &str, remote: &str) -> Socket {
-    Socket::connected(HOME, Protocol::TCP, at(local), at(remote))
-}
-
-fn outside() -> Vantage {
-    let (tolerance, granularity) = (1_000_000_000, 0);
-    Vantage { place: Place::Outside, clock: FlowClock::Host, tolerance, granularity }
-}
-
-/// As a source tells it that sees when things happen: a socket opens,
-fn opened(id: u64, socket: Socket, pids: &[u32], seconds: f64) -> Change {
-    let owners = pids.iter().copied().map(process).collect();
-    Change::Open(Open { id: SocketId(id), socket, owners, not_before: boot(seconds) })
-}
-
-/// and closes.
-fn closed(id: u64, seconds: f64) -> Change {
-    Change::Close(Close { id: SocketId(id), last_seen: boot(seconds) })
-}
-
-fn exact_clock() -> Vantage {
-    Vantage { tolerance: 0, ..outside() }
-}
-
-fn inside(host: u8, which: WhichNamespace) -> Vantage {
-    Vantage { place: Place::Inside(HostId([host; 16]), which), ..outside() }
-}
-
-fn flow(protocol: Protocol, source: &str, destination: &str) -> FlowKey {
-    FlowKey { protocol, source: at(source), destination: at(destination) }
-}
-
-fn ask(histories: &Histories, key: FlowKey, from: f64, to: f64, vantage: &Vantage) -> Attribution {
-    histories.attribute(&key, Interval { first: real(from), last: real(to) }, vantage)
-}
-
-/// "comm comm quality", or what else there is to say.
-fn say(owner: &Owner) -> String {
-    let names = |holders: &[procflow_binding::Holder]| {
-        holders.iter().map(|h| h.process.comm.clone()).collect::<Vec<_>>().join(" ")
-    };
-    match owner {
-        Owner::Known { holders, quality } => format!("{} {quality}", names(holders)),
-        Owner::Ambiguous { candidates } => format!("{} ambiguous", names(candidates)),
-        Owner::Kernel => "kernel".to_owned(),
-        Owner::Unknown(reason) => reason.to_string(),
-    }
-}
+use procflow_core::Protocol;
 
 const OUT: (&str, &str) = ("10.0.0.1:40000", "192.0.2.7:443");
 
@@ -693,9 +510,6 @@ fn kernel_is_said_only_where_everything_was_watched() {
     let icmp = flow(Protocol::ICMP, "10.0.0.1:0", "192.0.2.7:771");
     assert_eq!(say(&ask(&complete, icmp, 200.0, 200.0, &outside()).source), "kernel");
 }
-
-/// Pid 0, started at 0, is the kernel.
-const KERNEL: u32 = ProcessKey::KERNEL.pid;
 
 #[test]
 fn what_the_kernels_own_socket_sends_no_process_did() {
