@@ -133,6 +133,23 @@ impl Story {
         self.then(seconds, Change::Close(Close { id: SocketId(id), last_seen }))
     }
 
+    /// As a source tells it that sees things when they happen: a socket opens,
+    pub fn opens(self, seconds: f64, id: u64, socket: Socket, pids: &[u32]) -> Self {
+        self.then(seconds, opened(id, socket, pids, seconds))
+    }
+
+    /// somebody acts on it, and these hold it from now on,
+    pub fn acts(self, seconds: f64, id: u64, pids: &[u32]) -> Self {
+        let owners = pids.iter().copied().map(process).collect();
+        let not_before = boot(seconds);
+        self.then(seconds, Change::Owners(Owners { id: SocketId(id), owners, not_before }))
+    }
+
+    /// and it closes.
+    pub fn closes(self, seconds: f64, id: u64) -> Self {
+        self.then(seconds, closed(id, seconds))
+    }
+
     pub fn tell(self) -> Histories {
         let mut histories = Histories::default();
         self.tell_to(&mut histories);
@@ -186,6 +203,12 @@ pub fn ask(
     vantage: &Vantage,
 ) -> Attribution {
     histories.attribute(&key, Interval { first: real(from), last: real(to) }, vantage)
+}
+
+/// Clocks that agree to 50 ms, times in milliseconds: the tracked host exports its own flows.
+pub fn close_clock() -> Vantage {
+    let (tolerance, granularity) = (50_000_000, Vantage::GRANULARITY);
+    Vantage { tolerance, granularity, ..outside() }
 }
 
 /// "comm comm quality", or what else there is to say.

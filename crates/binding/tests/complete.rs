@@ -1,0 +1,208 @@
+//! What is answered from a source that is told of every socket, when it happens.
+
+mod story;
+
+use story::*;
+
+use procflow_binding::{Change, Coverage, Gap, GapCause, Histories, Socket, Vantage};
+use procflow_core::Protocol;
+
+const SERVER: &str = "10.0.0.1:80";
+const CLIENT: &str = "192.0.2.7:5555";
+
+fn listening() -> Socket {
+    Socket::listening(HOME, at("0.0.0.0:80"), false)
+}
+
+fn accepted() -> Socket {
+    tcp(SERVER, CLIENT)
+}
+
+/// Who served a connection, by flow times in whole milliseconds.
+fn server(histories: &Histories, from: f64, to: f64) -> String {
+    let key = flow(Protocol::TCP, CLIENT, SERVER);
+    say(&ask(histories, key, from, to, &close_clock()).destination)
+}
+
+fn complete() -> Story {
+    Story::begins(Coverage::Complete)
+}
+
+#[test]
+fn in_a_pre_forked_server_it_is_the_worker() {
+    let histories = complete()
+        .process(150.0, 9, "master")
+        .process(150.0, 10, "worker")
+        .process(150.0, 11, "idle")
+        .opens(150.0, 1, listening(), &[9, 10, 11])
+        .opens(200.0001, 2, accepted(), &[])
+        .acts(200.0003, 2, &[10])
+        .closes(200.0006, 2)
+        .tell();
+    assert_eq!(server(&histories, 200.0, 200.0), "worker exact");
+}
+
+#[test]
+fn a_connection_that_nobody_touched_is_its_listeners() {
+    let histories = complete()
+        .process(150.0, 9, "nginx")
+        .opens(150.0, 1, listening(), &[9])
+        .opens(200.0001, 2, accepted(), &[])
+        .closes(200.0006, 2)
+        .tell();
+    assert_eq!(server(&histories, 200.0, 200.0), "nginx listener");
+    let nobody = complete().opens(200.0001, 2, accepted(), &[]).closes(200.0006, 2).tell();
+    assert_eq!(server(&nobody, 200.0, 200.0), "owner-not-seen");
+    let gone = complete()
+        .process(150.0, 9, "nginx")
+        .opens(150.0, 1, listening(), &[9])
+        .closes(190.0, 1)
+        .opens(200.0001, 2, accepted(), &[])
+        .closes(200.0006, 2)
+        .tell();
+    assert_eq!(server(&gone, 200.0, 200.0), "owner-not-seen", "who listened listens no more");
+}
+
+#[test]
+fn a_connection_that_was_passed_on_is_both_ones() {
+    let histories = complete()
+        .process(150.0, 9, "front")
+        .process(150.0, 10, "back")
+        .opens(150.0, 1, listening(), &[9])
+        .opens(200.0, 2, accepted(), &[])
+        .acts(200.001, 2, &[9])
+        .acts(200.100, 2, &[9, 10])
+        .closes(200.200, 2)
+        .tell();
+    assert_eq!(server(&histories, 200.0, 200.2), "front back exact");
+    assert_eq!(server(&histories, 200.0, 200.02), "front exact", "not passed on yet");
+    assert_eq!(server(&histories, 200.16, 200.2), "front back exact");
+    // Of a few milliseconds with a second's doubt only so much is known.
+    let key = flow(Protocol::TCP, CLIENT, SERVER);
+    let answer = ask(&histories, key, 200.0, 200.02, &outside());
+    assert_eq!(say(&answer.destination), "front back extrapolated");
+}
+
+#[test]
+fn a_connection_that_was_inherited_is_the_childs_when_the_parent_let_go() {
+    let histories = complete()
+        .process(150.0, 9, "sshd")
+        .opens(150.0, 1, listening(), &[9])
+        .opens(200.0, 2, accepted(), &[])
+        .acts(200.001, 2, &[9])
+        .process(200.002, 10, "sshd-session")
+        .acts(200.002, 2, &[9, 10])
+        .acts(200.003, 2, &[10])
+        .closes(260.0, 2)
+        .tell();
+    assert_eq!(server(&histories, 200.0, 259.0), "sshd sshd-session exact");
+    assert_eq!(server(&histories, 230.0, 259.0), "sshd-session exact");
+}
+
+#[test]
+fn of_two_who_share_a_port_it_is_who_took_the_connection() {
+    let histories = complete()
+        .process(150.0, 9, "blue")
+        .process(150.0, 10, "green")
+        .opens(150.0, 1, listening(), &[9])
+        .opens(150.0, 2, listening(), &[10])
+        .opens(200.0, 3, accepted(), &[])
+        .acts(200.001, 3, &[10])
+        .closes(200.005, 3)
+        .tell();
+    assert_eq!(server(&histories, 200.0, 200.005), "green exact");
+    let other = flow(Protocol::TCP, "192.0.2.7:6666", SERVER);
+    let answer = ask(&histories, other, 200.0, 200.0, &close_clock());
+    assert_eq!(say(&answer.destination), "blue green listener");
+}
+
+#[test]
+fn an_activated_service_is_not_who_listened_for_it() {
+    // systemd.socket(5), Accept=no: the service accepts on a listener that it was handed.
+    let histories = complete()
+        .process(150.0, 1, "systemd")
+        .opens(150.0, 1, listening(), &[1])
+        .opens(200.0, 2, accepted(), &[])
+        .process(200.050, 10, "cupsd")
+        .acts(200.050, 1, &[1, 10])
+        .acts(200.060, 2, &[10])
+        .closes(200.070, 2)
+        .tell();
+    assert_eq!(server(&histories, 200.0, 200.070), "cupsd exact");
+    assert_eq!(server(&histories, 200.0, 200.010), "cupsd exact", "it waited for the service");
+}
+
+#[test]
+fn one_tuple_in_two_hands_a_second_apart_is_told_apart_by_a_good_clock() {
+    let tuple = tcp("10.0.0.1:40000", "192.0.2.7:443");
+    let histories = complete()
+        .process(199.0, 7, "first")
+        .process(199.0, 8, "second")
+        .opens(200.0002, 1, tuple, &[7])
+        .closes(200.0007, 1)
+        .opens(201.0002, 2, tuple, &[8])
+        .closes(201.0007, 2)
+        .opens(202.0002, 3, tuple, &[7])
+        .closes(210.0, 3)
+        .tell();
+    let key = flow(Protocol::TCP, "10.0.0.1:40000", "192.0.2.7:443");
+    let by = |vantage: &Vantage, from, to| say(&ask(&histories, key, from, to, vantage).source);
+    assert_eq!(by(&close_clock(), 200.0, 200.0), "first exact");
+    assert_eq!(by(&close_clock(), 201.0, 201.0), "second exact");
+    assert_eq!(by(&close_clock(), 200.5, 200.5), "kernel", "nobody had it");
+    // A second off either way: it may have been the one or the other,
+    assert_eq!(by(&outside(), 200.0, 200.001), "first second ambiguous");
+    // but one of them was there for certain.
+    assert_eq!(by(&outside(), 202.0, 209.0), "first exact");
+    // Merged by the exporter: both, in order.
+    assert_eq!(by(&close_clock(), 200.0, 201.0), "first second ambiguous");
+    assert_eq!(by(&exact_clock(), 200.0, 201.001), "first second exact");
+}
+
+#[test]
+fn a_tuple_that_is_used_all_day_has_the_one_who_used_it_then() {
+    let tuple = tcp("10.0.0.1:40000", "192.0.2.7:443");
+    let mut story = complete();
+    for id in 0..100_000 {
+        // Ten a second, from second 200 on, by seven processes in turn.
+        let begin = 200.0 + id as f64 / 10.0;
+        let pid = id as u32 % 7 + 1;
+        if id < 7 {
+            story = story.process(150.0, pid, &format!("p{pid}"));
+        }
+        story = story.opens(begin, id, tuple, &[pid]).closes(begin + 0.01, id);
+    }
+    let histories = story.tell();
+    let key = flow(Protocol::TCP, "10.0.0.1:40000", "192.0.2.7:443");
+    for id in (0..100_000).step_by(997) {
+        let begin = 200.0 + f64::from(id) / 10.0;
+        let answer = ask(&histories, key, begin + 0.002, begin + 0.008, &exact_clock());
+        assert_eq!(say(&answer.source), format!("p{} exact", id % 7 + 1));
+    }
+}
+
+#[test]
+fn kernel_needs_a_watch_that_was_complete_all_over_the_flow() {
+    let key = flow(Protocol::TCP, "10.0.0.1:40000", "192.0.2.7:443");
+    let answer =
+        |story: Story, from| say(&ask(&story.tell(), key, from, from + 1.0, &outside()).source);
+    assert_eq!(answer(complete(), 200.0), "kernel");
+    assert_eq!(answer(complete(), 100.5), "before-history", "the tolerance reaches before it");
+    let watches = |coverage| complete().then(300.0, Change::Watch(coverage));
+    assert_eq!(answer(watches(POLLED), 297.0), "kernel");
+    assert_eq!(answer(watches(POLLED), 298.5), "not-observed", "the tolerance reaches the polling");
+    assert_eq!(answer(watches(POLLED), 400.0), "not-observed");
+    assert_eq!(answer(watches(Coverage::Complete), 299.0), "kernel");
+    let lost = Gap { begin: boot(300.0), end: boot(300.001), cause: GapCause::EventsLost };
+    let lossy = |from| {
+        let story =
+            complete().then(300.001, Change::Gap(lost)).address(300.1, HOME, "10.0.0.1", 24);
+        answer(story.then(300.2, Change::Listed), from)
+    };
+    assert_eq!(lossy(297.9), "kernel");
+    assert_eq!(lossy(298.5), "gap-events-lost");
+    assert_eq!(lossy(301.5), "kernel");
+    let mut unfinished = complete();
+    unfinished.until = 201.5;
+    assert_eq!(answer(unfinished, 200.0), "not-yet-known");
+}
