@@ -14,6 +14,7 @@ use procflow_core::{FlowKey, Interval, Timestamp};
 use crate::clock::BootTime;
 use crate::event::GapCause;
 use crate::history::History;
+use crate::kernel::Speaker;
 use crate::matching::{End, Question};
 use crate::process::{BootId, Details, Process, ProcessId};
 use crate::socket::NamespaceId;
@@ -210,13 +211,12 @@ impl Histories {
     /// Who was behind both ends of a flow that was seen from `vantage`.
     #[must_use]
     pub fn attribute(&self, key: &FlowKey, interval: Interval, vantage: &Vantage) -> Attribution {
-        let end = |local, remote| {
-            self.owner(&End { protocol: key.protocol, local, remote }, interval, vantage)
+        let port = key.destination.port();
+        let end = |key: FlowKey, sent| {
+            let speaker = Speaker::of(key.protocol, port, sent);
+            self.owner(&End { key: key.of_sockets(), speaker }, interval, vantage)
         };
-        Attribution {
-            source: end(key.source, key.destination),
-            destination: end(key.destination, key.source),
-        }
+        Attribution { source: end(*key, true), destination: end(key.reversed(), false) }
     }
 
     /// Who was behind one end.
@@ -246,7 +246,7 @@ impl Histories {
         question: &Question<'_>,
         place: &Place,
     ) -> Vec<NamespaceId> {
-        let address = question.end.local.address();
+        let address = question.end.key.source.address();
         let around = question.around();
         let all = || history.holders(address, &around).collect();
         let Place::Inside(host, which) = place else {

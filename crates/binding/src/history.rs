@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use procflow_core::{Endpoint, Interval, Protocol, Timestamp};
+use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 
 use crate::clock::{BootTime, Clock, ClockSample};
 use crate::event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
@@ -513,16 +513,16 @@ impl History {
         })
     }
 
-    /// The spans of sockets connected from `local` to `remote` that touch a stretch, in order.
+    /// The spans of sockets that send what has this key, and have its destination as their peer, that
+    /// touch a stretch; in order.
     pub(crate) fn connected(
         &self,
         namespace: NamespaceId,
-        protocol: Protocol,
-        local: Endpoint,
-        remote: Endpoint,
+        key: &FlowKey,
         stretch: &RangeInclusive<BootTime>,
     ) -> Vec<&Span> {
-        self.at(namespace, Node { protocol, local, remote: Some(remote) }, stretch)
+        let FlowKey { protocol, source: local, destination } = *key;
+        self.at(namespace, Node { protocol, local, remote: Some(destination) }, stretch)
     }
 
     /// The spans of listening and unconnected sockets that take what is sent to `local`: bound to
@@ -605,7 +605,10 @@ impl History {
 
 impl Node {
     fn of(socket: &Socket) -> Self {
-        Self { protocol: socket.protocol(), local: socket.local(), remote: socket.remote() }
+        let protocol = socket.protocol();
+        // What stands for a port where there are none (a ping socket's echo id) is in no flow.
+        let bare = |end: Endpoint| if protocol.has_ports() { end } else { end.without_port() };
+        Self { protocol, local: bare(socket.local()), remote: socket.remote().map(bare) }
     }
 }
 

@@ -14,6 +14,7 @@ mod clock;
 mod diff;
 mod event;
 mod history;
+mod kernel;
 mod log;
 mod matching;
 mod process;

@@ -4,21 +4,23 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use procflow_core::{Endpoint, Protocol};
+use procflow_core::FlowKey;
 
 use crate::attribute::{Holder, Owner, Quality, Reason};
 use crate::clock::BootTime;
 use crate::event::MOST_OWNERS;
 use crate::history::{History, Span};
+use crate::kernel::{self, Speaker};
 use crate::process::ProcessKey;
 use crate::socket::{NamespaceId, Role, SocketId};
 use crate::verdict::{push_new, same_holders};
 
 /// One end of a flow, seen from the socket there.
 pub(crate) struct End {
-    pub(crate) protocol: Protocol,
-    pub(crate) local: Endpoint,
-    pub(crate) remote: Endpoint,
+    /// Its own endpoint is the source, whichever way the packets went.
+    pub(crate) key: FlowKey,
+    /// Who can have sent them, or have been meant to receive them.
+    pub(crate) speaker: Speaker,
 }
 
 /// Who was this end, in this stretch of a history's time?
@@ -81,20 +83,19 @@ enum Match {
 impl History {
     /// Who was it, if it was in this namespace?
     pub(crate) fn answer(&self, question: &Question<'_>, namespace: NamespaceId) -> Owner {
-        let &End { protocol, local, remote } = question.end;
+        let End { key, speaker } = question.end;
+        if *speaker == Speaker::Kernel {
+            return self.silence(question);
+        }
         let around = question.around();
-        let exact = self.connected(namespace, protocol, local, remote, &around);
-        let exact = self.matching(question, namespace, exact);
+        let mut exact = self.matching(question, namespace, self.connected(namespace, key, &around));
+        if let (Speaker::Either, Match::Found { holders, .. }) = (speaker, &mut exact) {
+            exact = Match::Unclear(std::mem::take(holders));
+        }
         if exact.is_final() {
             return exact.into_owner();
         }
-        let mut bound = Match::Nothing;
-        for spans in self.bound(namespace, protocol, local, &around) {
-            bound = self.matching(question, namespace, spans);
-            if !matches!(bound, Match::Nothing) {
-                break;
-            }
-        }
+        let bound = self.unconnected(question, namespace);
         match (exact, bound) {
             // A socket of the kernel's shortly before or after: does it explain what nobody else's
             // does, so does the silence.
@@ -140,6 +141,28 @@ impl History {
         }
     }
 
+    /// What the sockets without a peer say: those bound to the very address, or else those bound to
+    /// all of them.
+    fn unconnected(&self, question: &Question<'_>, namespace: NamespaceId) -> Match {
+        let FlowKey { protocol, source: local, .. } = question.end.key;
+        let found = self
+            .bound(namespace, protocol, local, &question.around())
+            .into_iter()
+            .map(|spans| self.matching(question, namespace, spans))
+            .find(|found| !matches!(found, Match::Nothing));
+        match found.unwrap_or(Match::Nothing) {
+            // A raw socket gets a copy of what the kernel deals with itself. Whoever sends from one
+            // is known by a peer, if all was watched; if not, it may have been the one or the other.
+            Match::Found { holders, .. } | Match::Unclear(holders) if kernel::speaks(protocol) => {
+                match self.silence(question) {
+                    Owner::Kernel => Match::Nothing,
+                    _ => Match::Unclear(holders),
+                }
+            }
+            found => found,
+        }
+    }
+
     /// No socket explains the flow: why?
     fn silence(&self, question: &Question<'_>) -> Owner {
         let around = question.around();
@@ -171,6 +194,8 @@ impl History {
         let everyone = whose(&all);
         // One owner set whichever it was; or sockets that lived side by side (SO_REUSEPORT); or
         // successive ones that the record certainly spans. Anything else, time cannot separate.
+        // Side by side without ports (two who ping one address) only the echo id could tell.
+        let ports = question.end.key.protocol.has_ports();
         let same =
             || all.len() == 1 || all.iter().all(|life| whose(&[life]).are_those_of(&everyone));
         let together = || {
@@ -178,8 +203,18 @@ impl History {
             let first_to_go = all.iter().map(|life| life.last_seen).min();
             last_to_come <= first_to_go
         };
-        let whose = if together() || same() {
+        let successive = || {
+            let mut so_far = BootTime(0);
+            all.iter().all(|life| {
+                let after = so_far <= life.first_seen;
+                so_far = so_far.max(life.last_seen);
+                after
+            })
+        };
+        let whose = if ports && together() || same() {
             everyone
+        } else if !ports && !successive() {
+            return Match::Unclear(everyone.holders);
         } else {
             let certain: Vec<&Life<'_>> = lives
                 .iter()
@@ -199,7 +234,8 @@ impl History {
         }
         let quality = match role {
             _ if !whose.observed => Quality::Extrapolated,
-            Role::Connected => Quality::Exact,
+            Role::Connected if ports => Quality::Exact,
+            Role::Connected => Quality::LocalEndpoint,
             Role::Bound => Quality::LocalEndpoint,
             Role::Listening => Quality::Listener,
         };

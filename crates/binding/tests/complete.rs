@@ -206,3 +206,109 @@ fn kernel_needs_a_watch_that_was_complete_all_over_the_flow() {
     unfinished.until = 201.5;
     assert_eq!(answer(unfinished, 200.0), "not-yet-known");
 }
+
+const ECHO: &str = "192.0.2.7:2048";
+const ECHO_REPLY: &str = "192.0.2.7:0";
+const UNREACHABLE: &str = "192.0.2.7:771";
+const GRE: Protocol = Protocol(47);
+const OSPF: Protocol = Protocol(89);
+
+/// A raw or ping socket that has sent to somebody; a source may know an echo id.
+fn pinging(peer: &str) -> Socket {
+    Socket::connected(HOME, Protocol::ICMP, at("10.0.0.1:77"), at(peer))
+}
+
+/// Who sent an ICMP message, around second 200.
+fn pinger(histories: &Histories, message: &str) -> String {
+    let key = flow(Protocol::ICMP, "10.0.0.1:0", message);
+    say(&ask(histories, key, 200.0, 205.0, &close_clock()).source)
+}
+
+#[test]
+fn a_ping_is_its_senders_but_never_exactly() {
+    let histories = complete()
+        .process(150.0, 7, "ping")
+        .opens(199.9, 1, pinging("192.0.2.7:0"), &[7])
+        .closes(205.1, 1)
+        .tell();
+    assert_eq!(pinger(&histories, ECHO), "ping local-endpoint");
+    assert_eq!(pinger(&histories, "192.0.2.8:2048"), "kernel", "it pings somebody else");
+    let reply = flow(Protocol::ICMP, "192.0.2.7:0", "10.0.0.1:0");
+    let answer = ask(&histories, reply, 200.0, 205.0, &close_clock());
+    assert_eq!(say(&answer.destination), "ping local-endpoint");
+}
+
+#[test]
+fn what_the_kernel_answers_is_no_pings() {
+    // It is pinged by, and reports errors to, the very host that somebody pings,
+    let histories = complete()
+        .process(150.0, 7, "ping")
+        .opens(199.9, 1, pinging("192.0.2.7:0"), &[7])
+        .closes(205.1, 1)
+        .tell();
+    assert_eq!(pinger(&histories, UNREACHABLE), "kernel");
+    let asked = flow(Protocol::ICMP, "192.0.2.7:0", "10.0.0.1:2048");
+    let answer = ask(&histories, asked, 200.0, 205.0, &close_clock());
+    assert_eq!(say(&answer.destination), "kernel");
+    // (where 0 may be an echo reply, or an exporter that tells no types)
+    assert_eq!(pinger(&histories, ECHO_REPLY), "ping ambiguous");
+    // or by another one; and a raw socket is open that has sent nothing there.
+    let elsewhere = complete()
+        .process(150.0, 7, "ping")
+        .opens(199.8, 1, Socket::bound(HOME, Protocol::ICMP, at("0.0.0.0:0"), false), &[7])
+        .opens(199.9, 2, pinging("192.0.2.99:0"), &[7])
+        .tell();
+    assert_eq!(pinger(&elsewhere, ECHO_REPLY), "kernel");
+    assert_eq!(pinger(&elsewhere, UNREACHABLE), "kernel");
+}
+
+#[test]
+fn two_who_ping_one_host_are_not_told_apart() {
+    let two = || {
+        complete().process(150.0, 7, "ping").process(150.0, 8, "smokeping").opens(
+            199.9,
+            1,
+            pinging("192.0.2.7:0"),
+            &[7],
+        )
+    };
+    let together = two().opens(202.0, 2, pinging("192.0.2.7:0"), &[8]).closes(204.0, 2).tell();
+    assert_eq!(pinger(&together, ECHO), "ping smokeping ambiguous");
+    let one_of_two = two().opens(202.0, 2, pinging("192.0.2.7:0"), &[7]).tell();
+    assert_eq!(pinger(&one_of_two, ECHO), "ping local-endpoint");
+    let shared = two().acts(202.0, 1, &[7, 8]).tell();
+    assert_eq!(pinger(&shared, ECHO), "ping smokeping local-endpoint", "one socket");
+    let in_turn = two().closes(201.0, 1).opens(202.0, 2, pinging("192.0.2.7:0"), &[8]).tell();
+    assert_eq!(pinger(&in_turn, ECHO), "ping smokeping local-endpoint", "merged in one record");
+}
+
+#[test]
+fn a_raw_socket_without_a_peer_says_something_only_where_the_kernel_says_nothing() {
+    let raw = |protocol, coverage| {
+        Story::begins(coverage)
+            .process(150.0, 7, "daemon")
+            .opens(150.0, 1, Socket::bound(HOME, protocol, at("0.0.0.0:0"), false), &[7])
+            .tell()
+    };
+    let answer = |protocol, coverage| {
+        let key = flow(protocol, "192.0.2.7:0", "10.0.0.1:0");
+        say(&ask(&raw(protocol, coverage), key, 200.0, 201.0, &outside()).destination)
+    };
+    // The kernel does not speak OSPF; but it wraps tunnels.
+    assert_eq!(answer(OSPF, Coverage::Complete), "daemon local-endpoint");
+    assert_eq!(answer(OSPF, POLLED), "daemon local-endpoint");
+    assert_eq!(answer(GRE, Coverage::Complete), "kernel");
+    assert_eq!(answer(GRE, POLLED), "daemon ambiguous");
+}
+
+#[test]
+fn sctp_has_ports() {
+    let sctp = Socket::connected(HOME, Protocol::SCTP, at("10.0.0.1:36412"), at("192.0.2.7:9"));
+    let histories = complete().process(150.0, 7, "mme").opens(199.0, 1, sctp, &[7]).tell();
+    let source = |from| {
+        let key = flow(Protocol::SCTP, from, "192.0.2.7:9");
+        say(&ask(&histories, key, 200.0, 201.0, &close_clock()).source)
+    };
+    assert_eq!(source("10.0.0.1:36412"), "mme exact");
+    assert_eq!(source("10.0.0.1:36413"), "kernel");
+}
