@@ -15,9 +15,10 @@ use crate::clock::BootTime;
 use crate::event::GapCause;
 use crate::history::History;
 use crate::kernel::Speaker;
-use crate::matching::{End, Question};
 use crate::process::{BootId, Details, Process, ProcessId};
+use crate::question::{Budget, End, Question};
 use crate::socket::NamespaceId;
+use crate::translated::Turned;
 use crate::vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};
 use crate::verdict::Verdict;
 
@@ -90,7 +91,7 @@ pub enum Quality {
     /// A socket bound to the local endpoint, or to the wildcard address and its port, was seen
     /// while the flow lasted.
     LocalEndpoint,
-    /// As exact, through address translation.
+    /// As exact or local endpoint, of a socket that somebody on the way translates.
     Translated,
     /// A listening socket was seen, but nobody who held the connection: it was not accepted (yet),
     /// or was over between two looks.
@@ -214,23 +215,41 @@ impl Histories {
         let port = key.destination.port();
         let end = |key: FlowKey, sent| {
             let speaker = Speaker::of(key.protocol, port, sent);
-            self.owner(&End { key: key.of_sockets(), speaker }, interval, vantage)
+            self.owner(End { key: key.of_sockets(), speaker }, interval, vantage)
         };
         Attribution { source: end(*key, true), destination: end(key.reversed(), false) }
     }
 
     /// Who was behind one end.
-    fn owner(&self, end: &End, interval: Interval, vantage: &Vantage) -> Owner {
-        let mut verdict = Verdict::default();
+    fn owner(&self, end: End, interval: Interval, vantage: &Vantage) -> Owner {
+        let budget = Budget::new();
+        let Vantage { tolerance, granularity, .. } = *vantage;
+        let mut asked = Vec::with_capacity(self.histories.len());
         for history in self.histories.values() {
             for stretch in history.clock(vantage.clock).stretches(interval) {
-                let Vantage { tolerance, granularity, .. } = *vantage;
-                let question = Question { end, stretch, tolerance, granularity };
-                for namespace in self.places(history, &question, &vantage.place) {
-                    let answer = history.answer(&question, namespace);
-                    verdict.hear((history.host(), history.boot(), namespace), answer);
-                }
+                let (depth, translated, budget) = (0, false, &budget);
+                let question =
+                    Question { end, stretch, tolerance, granularity, depth, translated, budget };
+                asked.push((history, question));
             }
+        }
+        let turned: Vec<Turned<'_>> =
+            asked.iter().flat_map(|(history, question)| history.turned(question)).collect();
+        let mut verdict = Verdict::default();
+        for (history, question) in &asked {
+            let elsewhere: Vec<Turned<'_>> =
+                turned.iter().filter(|turned| turned.passes(&end, history)).copied().collect();
+            for namespace in self.places(history, question, &vantage.place) {
+                let answer = history.answer(question, namespace, &elsewhere);
+                verdict.hear((history.host(), history.boot(), namespace), answer);
+            }
+        }
+        // An address of a translator's pool is on no interface.
+        let held = |(history, question): &(&History, Question<'_>)| {
+            history.holders(end.key.source.address(), &question.around()).next().is_some()
+        };
+        if !turned.is_empty() && !asked.iter().any(held) {
+            asked.iter().for_each(|(history, question)| history.ask_pools(question, &mut verdict));
         }
         verdict.speak()
     }
@@ -262,23 +281,24 @@ impl Histories {
             return vec![namespace];
         }
         // Its own, in this or another boot? Then nobody else's.
-        let never_elsewhere = address.is_loopback() || is_link_local(address);
         let own = || {
             let everything = BootTime(0)..=BootTime(u64::MAX);
             self.histories
                 .values()
                 .any(|other| other.host() == *host && inside(other, &everything).is_some())
         };
-        if never_elsewhere || own() { Vec::new() } else { all() }
+        if is_never_elsewhere(address) || own() { Vec::new() } else { all() }
     }
 }
 
-/// RFC 3927 and RFC 4291 section 2.5.6: meaningful on one link only.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
+/// Whether an address means something on its own host (RFC 1122 section 3.2.1.3, RFC 4291 section
+/// 2.5.3) or link (RFC 3927, RFC 4291 section 2.5.6) only.
+pub(crate) fn is_never_elsewhere(address: IpAddr) -> bool {
+    address.is_loopback()
+        || match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        }
 }
 
 impl Owner {

@@ -14,6 +14,7 @@ use crate::event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open,
 use crate::process::{BootId, Details, MOST_VERSIONS, Process, ProcessKey};
 use crate::socket::{Namespace, NamespaceId, Role, Socket, SocketId};
 use crate::timeline::{BETWEEN_LOOKS, Dated, Presence, Timeline};
+use crate::translation::{Translations, Turn};
 use crate::vantage::{FlowClock, HostId, WhichNamespace};
 
 /// One boot of one host.
@@ -36,6 +37,7 @@ pub struct History {
     processes: HashMap<ProcessKey, Vec<(BootTime, Arc<Process>)>>,
     details: HashMap<ProcessKey, Vec<(BootTime, Arc<Details>)>>,
     open: HashMap<SocketId, OpenSocket>,
+    translations: Translations,
     /// Between a gap and the end of the listing that follows it.
     /// From then on nothing is certain until the listing is whole.
     relisting: Option<BootTime>,
@@ -122,6 +124,7 @@ impl History {
             processes: HashMap::new(),
             details: HashMap::new(),
             open: HashMap::new(),
+            translations: Translations::default(),
             relisting: None,
         }
     }
@@ -248,8 +251,11 @@ impl History {
             Change::Close(Close { id, last_seen }) => self.close(id, last_seen, time),
             Change::Listed => self.apply_listed(time),
             Change::Details(details) => self.apply_details(details, time),
-            // Nobody asks for them yet.
-            Change::Translation(_) | Change::TranslationGone(_) => {}
+            Change::Translation(translation) => {
+                let former_end = self.relisting.unwrap_or(self.end.min(time));
+                self.translations.apply(translation, time, former_end);
+            }
+            Change::TranslationGone(gone) => self.translations.gone(gone, time),
         }
         self.end = self.end.max(time);
     }
@@ -270,6 +276,7 @@ impl History {
         // A second gap before the listing is whole (the connection broke) does not end the first.
         self.relisting.get_or_insert(begin);
         self.open.values_mut().for_each(|open| open.confirmed = false);
+        self.translations.doubt();
         for namespace in self.namespaces.values_mut() {
             namespace.confirmed = false;
             namespace.addresses.iter_mut().for_each(|span| span.confirmed = false);
@@ -284,6 +291,7 @@ impl History {
         for id in gone {
             self.close(id, last_watched, time);
         }
+        self.translations.listed(last_watched, time);
         for namespace in self.namespaces.values_mut() {
             if !namespace.confirmed && namespace.facts.is_some() {
                 namespace.gone.get_or_insert(time);
@@ -315,6 +323,7 @@ impl History {
         for id in left {
             self.close(id, last_seen, time);
         }
+        self.translations.namespace_gone(id, last_seen, time);
     }
 
     fn apply_address(&mut self, address: Address, time: BootTime) {
@@ -433,6 +442,7 @@ impl History {
         self.coverage.drain(..past);
         self.own_clock.prune(before);
         self.collector_clock.prune(before);
+        self.translations.prune(before);
         let ended = |moment: Option<BootTime>| moment.is_some_and(|moment| moment < before);
         let mut held: HashMap<ProcessKey, ()> = HashMap::new();
         self.namespaces.retain(|_, namespace| {
@@ -542,6 +552,11 @@ impl History {
             any.extend(at(Endpoint::new(Ipv4Addr::UNSPECIFIED, local.port())));
         }
         [at(local), any]
+    }
+
+    /// What translations say that an end really was around a stretch, in order.
+    pub(crate) fn turns(&self, seen: &FlowKey, stretch: &RangeInclusive<BootTime>) -> Vec<&Turn> {
+        self.translations.turns(seen, stretch, self.told_until())
     }
 
     fn at(

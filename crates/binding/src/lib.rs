@@ -18,8 +18,11 @@ mod kernel;
 mod log;
 mod matching;
 mod process;
+mod question;
 mod socket;
 mod timeline;
+mod translated;
+mod translation;
 mod vantage;
 mod verdict;
 

@@ -1,7 +1,6 @@
 //! Matching: which sockets of one namespace fit a question, in time, and who held them.
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use procflow_core::FlowKey;
@@ -12,48 +11,10 @@ use crate::event::MOST_OWNERS;
 use crate::history::{History, Span};
 use crate::kernel::{self, Speaker};
 use crate::process::ProcessKey;
+use crate::question::Question;
 use crate::socket::{NamespaceId, Role, SocketId};
+use crate::translated::{Followed, Turned};
 use crate::verdict::{push_new, same_holders};
-
-/// One end of a flow, seen from the socket there.
-pub(crate) struct End {
-    /// Its own endpoint is the source, whichever way the packets went.
-    pub(crate) key: FlowKey,
-    /// Who can have sent them, or have been meant to receive them.
-    pub(crate) speaker: Speaker,
-}
-
-/// Who was this end, in this stretch of a history's time?
-pub(crate) struct Question<'a> {
-    pub(crate) end: &'a End,
-    pub(crate) stretch: RangeInclusive<BootTime>,
-    pub(crate) tolerance: u64,
-    pub(crate) granularity: u64,
-}
-
-impl Question<'_> {
-    /// Its last moment at the latest; the record's own was rounded down.
-    fn end(&self) -> BootTime {
-        self.stretch.end().plus(self.granularity)
-    }
-
-    /// The stretch with the tolerance on both sides: the flow lies certainly within.
-    pub(crate) fn around(&self) -> RangeInclusive<BootTime> {
-        self.stretch.start().minus(self.tolerance)..=self.end().plus(self.tolerance)
-    }
-
-    /// Whether what was seen from one moment to another was seen while the flow lasted, by the
-    /// record's own times.
-    pub(crate) fn in_time(&self, first_seen: BootTime, last_seen: BootTime) -> bool {
-        first_seen <= self.end() && *self.stretch.start() <= last_seen
-    }
-
-    /// Whether it was, however the clock was off within the tolerance.
-    pub(crate) fn certain(&self, first_seen: BootTime, last_seen: BootTime) -> bool {
-        let latest_start = self.stretch.start().plus(self.granularity).plus(self.tolerance);
-        first_seen.plus(self.tolerance) <= *self.stretch.end() && latest_start <= last_seen
-    }
-}
 
 /// A socket's life as far as it touches the flow, put together from its spans (one for each set of
 /// owners).
@@ -67,7 +28,10 @@ struct Life<'a> {
 enum Match {
     Nothing,
     /// Sockets were there, but nobody was seen to hold them.
-    Nobody,
+    Nobody {
+        /// One was seen while the flow lasted.
+        observed: bool,
+    },
     /// Sockets were there, all of them the kernel's own.
     Kernel {
         /// One was seen while the flow lasted.
@@ -81,30 +45,51 @@ enum Match {
 }
 
 impl History {
-    /// Who was it, if it was in this namespace?
-    pub(crate) fn answer(&self, question: &Question<'_>, namespace: NamespaceId) -> Owner {
-        let End { key, speaker } = question.end;
-        if *speaker == Speaker::Kernel {
+    /// Who was it, if it was in this namespace? Beside the translations that this history knows of,
+    /// those of other hosts may matter that the packets passed.
+    pub(crate) fn answer(
+        &self,
+        question: &Question<'_>,
+        namespace: NamespaceId,
+        elsewhere: &[Turned<'_>],
+    ) -> Owner {
+        let mut turned = self.turned(question);
+        let translated = question.translated || !turned.is_empty() || !elsewhere.is_empty();
+        let question = &Question { translated, ..question.clone() };
+        if question.end.speaker == Speaker::Kernel {
             return self.silence(question);
         }
-        let around = question.around();
-        let mut exact = self.matching(question, namespace, self.connected(namespace, key, &around));
-        if let (Speaker::Either, Match::Found { holders, .. }) = (speaker, &mut exact) {
+        let exact = self.connected(namespace, &question.end.key, &question.around());
+        let mut exact = self.matching(question, namespace, exact);
+        if let (Speaker::Either, Match::Found { holders, .. }) = (question.end.speaker, &mut exact)
+        {
             exact = Match::Unclear(std::mem::take(holders));
         }
-        if exact.is_final() {
-            return exact.into_owner();
+        self.choose_turned(question, namespace, &mut turned, elsewhere);
+        let owner = if exact.is_final() {
+            exact.into_owner()
+        } else if turned.is_empty() || matches!(exact, Match::Nobody { observed: true }) {
+            self.here(question, exact, self.unconnected(question, namespace))
+        } else {
+            let real = self.follow(question, namespace, &turned);
+            self.beside(question, namespace, exact, real)
+        };
+        match owner {
+            Owner::Kernel if translated => Owner::Unknown(Reason::OwnerNotSeen),
+            owner => owner,
         }
-        let bound = self.unconnected(question, namespace);
+    }
+
+    /// What the sockets of a namespace say together, where nobody translates.
+    fn here(&self, question: &Question<'_>, exact: Match, bound: Match) -> Owner {
         match (exact, bound) {
-            // A socket of the kernel's shortly before or after: does it explain what nobody else's
-            // does, so does the silence.
+            // A socket of the kernel's shortly before or after proves no more than silence does.
             (
                 Match::Nothing | Match::Kernel { .. },
                 Match::Nothing | Match::Kernel { observed: false },
             ) => self.silence(question),
             // It does not vouch for a gap, and there is no mark that an answer `Kernel` could bear.
-            (Match::Nothing, Match::Kernel { .. }) if self.gap(&around).is_some() => {
+            (Match::Nothing, Match::Kernel { .. }) if self.gap(&question.around()).is_some() => {
                 self.silence(question)
             }
             // All the time that nobody watched, a connected socket may have been there and taken it.
@@ -116,7 +101,7 @@ impl History {
             (Match::Nothing, bound) => bound.into_owner(),
             // The connection was there but nobody held it: not accepted yet, or over already. Who
             // listened for it is known all the same.
-            (Match::Nobody, bound @ Match::Found { quality: Quality::Listener, .. }) => {
+            (Match::Nobody { .. }, bound @ Match::Found { quality: Quality::Listener, .. }) => {
                 bound.into_owner()
             }
             // A connected socket shortly before or after, and an unconnected one in time: only
@@ -141,6 +126,41 @@ impl History {
         }
     }
 
+    /// What a translation says beside the sockets of the namespace itself. One that was seen in
+    /// time comes before sockets without a peer: who publishes a port may listen on it, too.
+    fn beside(
+        &self,
+        question: &Question<'_>,
+        namespace: NamespaceId,
+        exact: Match,
+        real: Followed,
+    ) -> Owner {
+        let Followed { owner, in_time } = real;
+        let known = matches!(owner, Owner::Known { .. });
+        // Who else it may have been, were the clock a little off.
+        let rivals = match exact {
+            Match::Found { holders, .. } | Match::Unclear(holders) => Some(holders),
+            Match::Nothing | Match::Nobody { .. } | Match::Kernel { .. } if in_time => None,
+            Match::Nobody { .. } | Match::Kernel { .. } => Some(Vec::new()),
+            Match::Nothing => match self.unconnected(question, namespace) {
+                Match::Found { quality: Quality::Listener, .. } if known => None,
+                Match::Found { holders, .. } | Match::Unclear(holders) => Some(holders),
+                Match::Nobody { .. } | Match::Kernel { .. } => Some(Vec::new()),
+                Match::Nothing => None,
+            },
+        };
+        let Some(rivals) = rivals else { return owner };
+        if let Owner::Known { holders, .. } = &owner
+            && !rivals.is_empty()
+            && rivals.iter().all(|rival| holders.iter().any(|holder| holder.is(rival)))
+        {
+            return owner;
+        }
+        let mut candidates = owner.into_holders();
+        rivals.into_iter().for_each(|rival| push_new(&mut candidates, rival));
+        Owner::Ambiguous { candidates }
+    }
+
     /// What the sockets without a peer say: those bound to the very address, or else those bound to
     /// all of them.
     fn unconnected(&self, question: &Question<'_>, namespace: NamespaceId) -> Match {
@@ -154,7 +174,8 @@ impl History {
             // A raw socket gets a copy of what the kernel deals with itself. Whoever sends from one
             // is known by a peer, if all was watched; if not, it may have been the one or the other.
             Match::Found { holders, .. } | Match::Unclear(holders) if kernel::speaks(protocol) => {
-                match self.silence(question) {
+                let untranslated = Question { translated: false, ..question.clone() };
+                match self.silence(&untranslated) {
                     Owner::Kernel => Match::Nothing,
                     _ => Match::Unclear(holders),
                 }
@@ -172,7 +193,7 @@ impl History {
             Owner::Unknown(Reason::BeforeHistory)
         } else if *around.end() > self.told_until() {
             Owner::Unknown(Reason::NotYetKnown)
-        } else if self.complete(&around) {
+        } else if self.complete(&around) && !question.translated {
             Owner::Kernel
         } else {
             Owner::Unknown(Reason::NotObserved)
@@ -226,8 +247,12 @@ impl History {
             whose(&certain)
         };
         if whose.holders.is_empty() {
-            let kernel = whose.kernel && !whose.incomplete;
-            return if kernel { Match::Kernel { observed: whose.observed } } else { Match::Nobody };
+            let observed = whose.observed;
+            return if whose.kernel && !whose.incomplete {
+                Match::Kernel { observed }
+            } else {
+                Match::Nobody { observed }
+            };
         }
         if whose.incomplete {
             return Match::Unclear(whose.holders);
@@ -271,18 +296,18 @@ impl History {
         let (host, boot, end) = (self.host(), self.boot(), self.told_until());
         let mut holders: Vec<Holder> = Vec::new();
         let mut seen_in_time = Vec::new();
-        let (mut incomplete, mut kernel, mut kernel_in_time) = (false, false, false);
+        let (mut incomplete, mut kernel, mut any_in_time) = (false, false, false);
         for span in lives.iter().flat_map(|life| &life.spans) {
             let (first_seen, last_seen) =
                 (span.presence.first_seen(), span.presence.last_seen(end));
             let in_time = question.in_time(first_seen, last_seen);
+            any_in_time |= in_time;
             incomplete |= span.owners.is_empty() || span.owners.len() >= MOST_OWNERS;
             // A process may have become another program since; what counts is what it was then.
             let then = last_seen.min(*question.stretch.end()).max(first_seen);
             for &key in span.owners.iter() {
                 if key == ProcessKey::KERNEL {
                     kernel = true;
-                    kernel_in_time |= in_time;
                     continue;
                 }
                 let Some(process) = self.process(key, then) else {
@@ -301,7 +326,7 @@ impl History {
             }
         }
         let observed =
-            if holders.is_empty() { kernel_in_time } else { seen_in_time.iter().all(|&seen| seen) };
+            if holders.is_empty() { any_in_time } else { seen_in_time.iter().all(|&seen| seen) };
         Whose { holders, observed, incomplete, kernel }
     }
 }
@@ -309,7 +334,8 @@ impl History {
 /// Who held some sockets around a flow.
 struct Whose {
     holders: Vec<Holder>,
-    /// Each of them was seen to while the flow lasted, taking the record's times as they are.
+    /// Each of them was seen to while the flow lasted, taking the record's times as they are; or, if
+    /// there is none, a socket was.
     observed: bool,
     /// Somebody else may have held them too: not seen, not known, or too many to be told.
     incomplete: bool,
@@ -330,7 +356,7 @@ impl Match {
             Self::Found { quality, .. } => *quality != Quality::Extrapolated,
             Self::Kernel { observed } => *observed,
             Self::Unclear(_) => true,
-            Self::Nothing | Self::Nobody => false,
+            Self::Nothing | Self::Nobody { .. } => false,
         }
     }
 
@@ -339,7 +365,7 @@ impl Match {
             Self::Kernel { .. } => Owner::Kernel,
             Self::Found { holders, quality } => Owner::Known { holders, quality },
             Self::Unclear(candidates) => Owner::Ambiguous { candidates },
-            Self::Nothing | Self::Nobody => Owner::Unknown(Reason::OwnerNotSeen),
+            Self::Nothing | Self::Nobody { .. } => Owner::Unknown(Reason::OwnerNotSeen),
         }
     }
 }

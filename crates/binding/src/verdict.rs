@@ -113,7 +113,7 @@ impl Verdict {
 }
 
 /// Of two reasons for one miss, the one that a reader can do something about.
-fn worth_more(a: Reason, b: Reason) -> Reason {
+pub(crate) fn worth_more(a: Reason, b: Reason) -> Reason {
     let rank = |reason| match reason {
         Reason::Gap(_) => 5,
         Reason::OwnerNotSeen => 4,
