@@ -4,8 +4,11 @@ mod story;
 
 use story::*;
 
-use procflow_binding::{Change, Coverage, Gap, GapCause, Histories, Socket, Vantage};
-use procflow_core::Protocol;
+use procflow_binding::{
+    Address, BootTime, Change, Close, Coverage, Details, Event, Gap, GapCause, Histories,
+    NamespaceId, Open, Owners, ProcessKey, Socket, SocketId, Translation, TranslationGone, Vantage,
+};
+use procflow_core::{FlowKey, Protocol};
 
 const SERVER: &str = "10.0.0.1:80";
 const CLIENT: &str = "192.0.2.7:5555";
@@ -311,4 +314,78 @@ fn sctp_has_ports() {
     };
     assert_eq!(source("10.0.0.1:36412"), "mme exact");
     assert_eq!(source("10.0.0.1:36413"), "kernel");
+}
+
+/// Numbers that look like chance, the same ones each time (Knuth, MMIX).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) % bound
+    }
+}
+
+#[test]
+fn whatever_a_peer_tells_in_whatever_order_is_survived() {
+    let mut dice = Dice(1);
+    let facts = |story: Story, pid| story.process(100.0, pid, &format!("p{pid}"));
+    let mut histories = (1..4).fold(complete(), facts).tell();
+    let end = |dice: &mut Dice| at(&format!("10.0.0.{}:{}", dice.below(3), dice.below(3)));
+    for _ in 0..30_000 {
+        let namespace = NamespaceId(dice.below(4));
+        let protocol = [Protocol::TCP, Protocol::UDP, Protocol::ICMP][dice.below(3) as usize];
+        let [a, b, c] = [(); 3].map(|()| end(&mut dice));
+        let key = |source, destination| FlowKey { protocol, source, destination };
+        let (original, reply) = (key(a, b), key(b, c));
+        let id = SocketId(dice.below(20));
+        let owners: Vec<ProcessKey> =
+            (0..dice.below(3)).map(|_| process(dice.below(4) as u32)).collect();
+        let socket = match dice.below(3) {
+            0 => Socket::bound(namespace, protocol, a, false),
+            1 => Socket::listening(namespace, a, false),
+            _ => Socket::connected(namespace, protocol, a, b),
+        };
+        // Up to ten seconds off, either way.
+        let [time, other] =
+            [(); 2].map(|()| BootTime(100_000_000_000 + dice.below(20) * 1_000_000_000));
+        let change = match dice.below(16) {
+            0..=3 => Change::Open(Open { id, socket, owners, not_before: other }),
+            4..=6 => Change::Owners(Owners { id, owners, not_before: other }),
+            7 | 8 => Change::Close(Close { id, last_seen: other }),
+            9 | 10 => {
+                let new = Translation { namespace, original, reply, not_before: other };
+                Change::Translation(new)
+            }
+            11 => {
+                Change::TranslationGone(TranslationGone { namespace, original, last_seen: other })
+            }
+            12 => {
+                let (address, prefix) = (a.address(), 24);
+                Change::Address(Address { namespace, address, prefix })
+            }
+            13 if dice.below(20) == 0 => Change::NamespaceGone(namespace),
+            14 if dice.below(20) == 0 => {
+                let cause = GapCause::EventsLost;
+                Change::Gap(Gap { begin: other.min(time), end: other.max(time), cause })
+            }
+            15 if dice.below(10) == 0 => Change::Listed,
+            _ => {
+                let (process, command_line) = (process(dice.below(4) as u32), None);
+                let digest = Some([dice.below(3) as u8; 32]);
+                Change::Details(Details { process, ancestors: vec![], command_line, digest })
+            }
+        };
+        for history in histories.iter_mut() {
+            history.apply(Event { sequence: 0, time, change: change.clone() });
+            if dice.below(500) == 0 {
+                history.prune(time);
+            }
+        }
+        if dice.below(10) == 0 {
+            let from = 100.0 + dice.below(20) as f64;
+            let answer = ask(&histories, original, from, from + 1.0, &outside());
+            assert!(say(&answer.source).len() < 1000);
+        }
+    }
 }
