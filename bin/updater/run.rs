@@ -407,7 +407,8 @@ impl Update {
             }
         };
         let tolerance = u64::try_from(self.args.tolerance.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Vantage { place, clock: self.args.flow_clock.into(), tolerance })
+        let granularity = Vantage::GRANULARITY;
+        Ok(Vantage { place, clock: self.args.flow_clock.into(), tolerance, granularity })
     }
 
     fn annotate(

@@ -98,7 +98,8 @@ pub enum Coverage {
         /// Nanoseconds between two looks.
         period: u64,
     },
-    /// Told of every socket by the kernel: what was not seen, outside gaps, was not there.
+    /// Told of every socket and every translation by the kernel: what was not seen, outside gaps,
+    /// was not there.
     Complete,
 }
 

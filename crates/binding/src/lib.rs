@@ -14,10 +14,17 @@ mod clock;
 mod diff;
 mod event;
 mod history;
+mod kernel;
 mod log;
+mod matching;
 mod process;
+mod question;
 mod socket;
+mod timeline;
+mod translated;
+mod translation;
 mod vantage;
+mod verdict;
 
 pub use attribute::{Attribution, Histories, Holder, Owner, Quality, Reason};
 pub use clock::{BootTime, Clock, ClockSample};

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use procflow_core::FlowKey;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::BootTime;
 use crate::event::{Address, Change, Coverage, Event, Gap, GapCause};
-use crate::process::{BootId, ProcessKey};
+use crate::process::{BootId, MOST_VERSIONS, ProcessKey};
 use crate::socket::{NamespaceId, SocketId};
 use crate::vantage::HostId;
 
@@ -33,10 +34,6 @@ pub struct Position {
     /// The last event known; 0 before the first.
     pub sequence: u64,
 }
-
-/// How many versions of a process' facts are kept once they are old; a process that calls exec
-/// in a loop must not fill the memory.
-const MOST_VERSIONS: usize = 16;
 
 /// How many processes without sockets are tolerated before they are looked for: looking walks
 /// the whole log.
@@ -140,11 +137,11 @@ impl Log {
             self.dropped_until = self.dropped_until.max(event.time);
             self.still_true.fold(event);
         }
-        let StillTrue { processes, sockets, .. } = &self.still_true;
         // Events still to come may name most of them: then the next look waits for twice as many.
-        if processes.len() > STRANGERS + 2 * sockets.len().max(self.left) {
+        let held = self.still_true.sockets.len().max(self.left);
+        if self.still_true.processes() > STRANGERS + 2 * held {
             self.still_true.forget_strangers(&self.recent);
-            self.left = self.still_true.processes.len();
+            self.left = self.still_true.processes();
         }
     }
 
@@ -200,7 +197,11 @@ struct StillTrue {
     addresses: BTreeMap<Address, Event>,
     /// All versions: a flow from before an exec belongs to the program of then.
     processes: BTreeMap<ProcessKey, Vec<Event>>,
+    /// Only the last: they are large.
+    details: BTreeMap<ProcessKey, Event>,
     sockets: BTreeMap<SocketId, Event>,
+    /// By who translates, and what.
+    translations: BTreeMap<(NamespaceId, FlowKey), Event>,
 }
 
 impl StillTrue {
@@ -214,6 +215,7 @@ impl StillTrue {
             Change::NamespaceGone(id) => {
                 self.namespaces.remove(id);
                 self.addresses.retain(|address, _| address.namespace != *id);
+                self.translations.retain(|(namespace, _), _| namespace != id);
             }
             Change::Address(address) => {
                 self.addresses.insert(*address, event);
@@ -252,7 +254,15 @@ impl StillTrue {
             }
             // The reader is told of one gap that covers all that was dropped.
             Change::Gap(_) | Change::Listed => {}
-            Change::Details(_) | Change::Translation(_) | Change::TranslationGone(_) => {}
+            Change::Details(details) => {
+                self.details.insert(details.process, event);
+            }
+            Change::Translation(new) => {
+                self.translations.insert((new.namespace, new.original), event);
+            }
+            Change::TranslationGone(gone) => {
+                self.translations.remove(&(gone.namespace, gone.original));
+            }
         }
     }
 
@@ -272,6 +282,12 @@ impl StillTrue {
             .copied()
             .collect();
         self.processes.retain(|key, _| named.contains(key));
+        self.details.retain(|key, _| named.contains(key));
+    }
+
+    /// How many processes something is kept of.
+    fn processes(&self) -> usize {
+        self.processes.len().max(self.details.len())
     }
 
     fn len(&self) -> usize {
@@ -280,13 +296,16 @@ impl StillTrue {
             + self.namespaces.len()
             + self.addresses.len()
             + self.processes.values().map(Vec::len).sum::<usize>()
+            + self.details.len()
             + self.sockets.len()
+            + self.translations.len()
     }
 
     fn events(&self) -> Vec<Event> {
         let single = self.watch.iter().chain(&self.clock);
         let mapped = self.namespaces.values().chain(self.addresses.values());
         let held = self.processes.values().flatten().chain(self.sockets.values());
-        single.chain(mapped).chain(held).cloned().collect()
+        let rest = self.details.values().chain(self.translations.values());
+        single.chain(mapped).chain(held).chain(rest).cloned().collect()
     }
 }
