@@ -119,7 +119,8 @@ pub struct Gap {
 pub enum GapCause {
     /// No tracker ran.
     NotRunning,
-    /// The kernel produced events faster than they were read.
+    /// The kernel produced events of sockets faster than they were read. All sockets are listed again
+    /// after it; namespaces, addresses and translations are not, they come another way.
     EventsLost,
     /// Known once, but older than the tracker keeps.
     Retention,

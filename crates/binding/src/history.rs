@@ -276,6 +276,9 @@ impl History {
         // A second gap before the listing is whole (the connection broke) does not end the first.
         self.relisting.get_or_insert(begin);
         self.open.values_mut().for_each(|open| open.confirmed = false);
+        if gap.cause == GapCause::EventsLost {
+            return; // events are of sockets; the rest is compared with what was seen last
+        }
         self.translations.doubt();
         for namespace in self.namespaces.values_mut() {
             namespace.confirmed = false;

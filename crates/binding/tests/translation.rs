@@ -348,8 +348,8 @@ fn the_same_port_of_one_container_again_is_asked_for_in_its_own_time() {
 #[test]
 fn after_a_gap_a_translation_is_confirmed_or_over() {
     let (original, reply) = hidden();
-    let gap = Gap { begin: boot(300.0), end: boot(300.1), cause: GapCause::EventsLost };
-    let story = |again: bool| {
+    let story = |cause: GapCause, again: bool| {
+        let gap = Gap { begin: boot(300.0), end: boot(300.1), cause };
         let inside = tcp_in(CONTAINER, INSIDE, PEER);
         let mut story = host(Coverage::Complete)
             .opens(200.0, 1, inside, &[7])
@@ -365,12 +365,16 @@ fn after_a_gap_a_translation_is_confirmed_or_over() {
         }
         story.then(300.2, Change::Listed).tell()
     };
+    let stopped = |again| story(GapCause::NotRunning, again);
     for from in [250.0, 300.0, 400.0] {
-        let answer = source(&story(true), OUTSIDE, PEER, from, from + 1.0);
+        let answer = source(&stopped(true), OUTSIDE, PEER, from, from + 1.0);
         assert_eq!(answer, "curl translated", "{from}");
     }
-    assert_eq!(source(&story(false), OUTSIDE, PEER, 250.0, 251.0), "curl translated");
-    assert_eq!(source(&story(false), OUTSIDE, PEER, 400.0, 401.0), "kernel");
+    assert_eq!(source(&stopped(false), OUTSIDE, PEER, 250.0, 251.0), "curl translated");
+    assert_eq!(source(&stopped(false), OUTSIDE, PEER, 400.0, 401.0), "kernel");
+    // Where only events of sockets got lost, translations are not told again and stay.
+    let lost = story(GapCause::EventsLost, false);
+    assert_eq!(source(&lost, OUTSIDE, PEER, 400.0, 401.0), "curl translated");
 }
 
 #[test]
