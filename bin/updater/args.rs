@@ -103,6 +103,11 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "host")]
     pub(crate) flow_clock: ClockName,
 
+    /// The exporter writes no ICMP types into its records (as type * 256 + code in the destination
+    /// port): every ping looks like an echo reply then.
+    #[arg(long)]
+    pub(crate) icmp_types_untold: bool,
+
     /// How far off the flows' times may be (NetFlow v9 counts whole seconds).
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     pub(crate) tolerance: Duration,

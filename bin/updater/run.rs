@@ -408,7 +408,9 @@ impl Update {
         };
         let tolerance = u64::try_from(self.args.tolerance.as_nanos()).unwrap_or(u64::MAX);
         let granularity = Vantage::GRANULARITY;
-        Ok(Vantage { place, clock: self.args.flow_clock.into(), tolerance, granularity })
+        let clock = self.args.flow_clock.into();
+        let icmp_types = !self.args.icmp_types_untold;
+        Ok(Vantage { place, clock, tolerance, granularity, icmp_types })
     }
 
     fn annotate(

@@ -214,7 +214,7 @@ impl Histories {
     pub fn attribute(&self, key: &FlowKey, interval: Interval, vantage: &Vantage) -> Attribution {
         let port = key.destination.port();
         let end = |key: FlowKey, sent| {
-            let speaker = Speaker::of(key.protocol, port, sent);
+            let speaker = Speaker::of(key.protocol, vantage.icmp_types.then_some(port), sent);
             self.owner(End { key: key.of_sockets(), speaker }, interval, vantage)
         };
         Attribution { source: end(*key, true), destination: end(key.reversed(), false) }

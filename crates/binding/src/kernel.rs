@@ -16,12 +16,16 @@ pub(crate) enum Speaker {
 
 impl Speaker {
     /// Of a flow's packets; `port` is the record's destination port, which holds type * 256 + code
-    /// of an ICMP message. An exporter that does not tell them writes 0.
-    pub(crate) fn of(protocol: Protocol, port: u16, sent: bool) -> Self {
+    /// of an ICMP message; `None` when the exporter does not tell them.
+    pub(crate) fn of(protocol: Protocol, port: Option<u16>, sent: bool) -> Self {
+        let Some(port) = port else {
+            let icmp = matches!(protocol, Protocol::ICMP | Protocol::ICMPV6);
+            return if icmp && sent { Self::Either } else { Self::Sockets };
+        };
         let [kind, _] = port.to_be_bytes();
         match (protocol, kind) {
-            // RFC 792, types of messages. An echo reply is type 0, which may also be a type untold.
-            (Protocol::ICMP, 0) if sent => Self::Either,
+            // RFC 792, types of messages; 0 is the echo reply.
+            (Protocol::ICMP, 0) => Self::of_request(!sent),
             (Protocol::ICMP, 8 | 13 | 15 | 17) => Self::of_request(sent),
             (Protocol::ICMP, 14 | 16 | 18) => Self::of_request(!sent),
             // Errors, source quench, redirects.
@@ -57,23 +61,27 @@ mod tests {
 
     #[test]
     fn programs_ask_and_the_kernel_answers() {
-        let echo = |kind: u16, sent| Speaker::of(Protocol::ICMP, kind * 256, sent);
+        let echo = |kind: u16, sent| Speaker::of(Protocol::ICMP, Some(kind * 256), sent);
         assert_eq!(echo(8, true), Speaker::Sockets);
         assert_eq!(echo(8, false), Speaker::Kernel);
-        assert_eq!(echo(0, true), Speaker::Either, "or the exporter tells no types");
+        assert_eq!(echo(0, true), Speaker::Kernel);
         assert_eq!(echo(0, false), Speaker::Sockets);
-        assert_eq!(Speaker::of(Protocol::ICMPV6, 129 * 256, true), Speaker::Kernel);
-        assert_eq!(Speaker::of(Protocol::ICMPV6, 129 * 256, false), Speaker::Sockets);
-        assert_eq!(Speaker::of(Protocol::ICMPV6, 0, true), Speaker::Sockets);
+        for protocol in [Protocol::ICMP, Protocol::ICMPV6] {
+            assert_eq!(Speaker::of(protocol, None, true), Speaker::Either);
+            assert_eq!(Speaker::of(protocol, None, false), Speaker::Sockets);
+        }
+        assert_eq!(Speaker::of(Protocol::ICMPV6, Some(129 * 256), true), Speaker::Kernel);
+        assert_eq!(Speaker::of(Protocol::ICMPV6, Some(129 * 256), false), Speaker::Sockets);
+        assert_eq!(Speaker::of(Protocol::ICMPV6, Some(0), true), Speaker::Sockets);
     }
 
     #[test]
     fn errors_are_the_kernels_and_ports_are_no_types() {
         for sent in [true, false] {
             // Port unreachable.
-            assert_eq!(Speaker::of(Protocol::ICMP, 771, sent), Speaker::Kernel);
-            assert_eq!(Speaker::of(Protocol::ICMPV6, 260, sent), Speaker::Kernel);
-            assert_eq!(Speaker::of(Protocol::UDP, 771, sent), Speaker::Sockets);
+            assert_eq!(Speaker::of(Protocol::ICMP, Some(771), sent), Speaker::Kernel);
+            assert_eq!(Speaker::of(Protocol::ICMPV6, Some(260), sent), Speaker::Kernel);
+            assert_eq!(Speaker::of(Protocol::UDP, Some(771), sent), Speaker::Sockets);
         }
     }
 }

@@ -122,6 +122,12 @@ impl History {
                 Owner::Ambiguous { candidates: holders }
             }
             (Match::Kernel { .. }, bound) => bound.into_owner(),
+            // Found after a gap, it may have been there in it, or somebody else's before it.
+            (Match::Nobody { observed: false }, Match::Nothing)
+                if self.gap(&question.around()).is_some() =>
+            {
+                self.silence(question)
+            }
             (exact, _) => exact.into_owner(),
         }
     }

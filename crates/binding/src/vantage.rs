@@ -27,6 +27,9 @@ pub struct Vantage {
     /// How finely the record counts time, in nanoseconds: its times are rounded down to a multiple
     /// of this. Not an error of any clock, so what this alone separates was seen in time.
     pub granularity: u64,
+    /// Whether the record of an ICMP message tells its type and code, as nearly all exporters do. In
+    /// one that does not they are 0, which is also the type of an echo reply.
+    pub icmp_types: bool,
 }
 
 impl Vantage {

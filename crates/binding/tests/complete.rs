@@ -210,6 +210,20 @@ fn kernel_needs_a_watch_that_was_complete_all_over_the_flow() {
     assert_eq!(answer(unfinished, 200.0), "not-yet-known");
 }
 
+#[test]
+fn what_is_found_without_owner_after_a_gap_does_not_hide_the_gap() {
+    let gap = Gap { begin: boot(200.0), end: boot(205.0), cause: GapCause::EventsLost };
+    let histories = complete()
+        .then(205.0, Change::Gap(gap))
+        .opens(205.0, 1, tcp("10.0.0.1:40000", "192.0.2.7:443"), &[])
+        .then(205.1, Change::Listed)
+        .tell();
+    let key = flow(Protocol::TCP, "10.0.0.1:40000", "192.0.2.7:443");
+    let answer = |from: f64| say(&ask(&histories, key, from, from + 0.1, &close_clock()).source);
+    assert_eq!(answer(202.0), "gap-events-lost", "it may have had an owner then");
+    assert_eq!(answer(206.0), "owner-not-seen", "it was watched, and nobody held it");
+}
+
 const ECHO: &str = "192.0.2.7:2048";
 const ECHO_REPLY: &str = "192.0.2.7:0";
 const UNREACHABLE: &str = "192.0.2.7:771";
@@ -253,8 +267,12 @@ fn what_the_kernel_answers_is_no_pings() {
     let asked = flow(Protocol::ICMP, "192.0.2.7:0", "10.0.0.1:2048");
     let answer = ask(&histories, asked, 200.0, 205.0, &close_clock());
     assert_eq!(say(&answer.destination), "kernel");
-    // (where 0 may be an echo reply, or an exporter that tells no types)
-    assert_eq!(pinger(&histories, ECHO_REPLY), "ping ambiguous");
+    assert_eq!(pinger(&histories, ECHO_REPLY), "kernel");
+    // (where an exporter tells no types, 0 may be anything)
+    let untold = Vantage { icmp_types: false, ..close_clock() };
+    let reply = flow(Protocol::ICMP, "10.0.0.1:0", "192.0.2.7:0");
+    let answer = ask(&histories, reply, 200.0, 205.0, &untold);
+    assert_eq!(say(&answer.source), "ping ambiguous");
     // or by another one; and a raw socket is open that has sent nothing there.
     let elsewhere = complete()
         .process(150.0, 7, "ping")

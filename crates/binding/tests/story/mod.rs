@@ -169,7 +169,13 @@ pub fn tcp(local: &str, remote: &str) -> Socket {
 
 pub fn outside() -> Vantage {
     let (tolerance, granularity) = (1_000_000_000, 0);
-    Vantage { place: Place::Outside, clock: FlowClock::Host, tolerance, granularity }
+    Vantage {
+        place: Place::Outside,
+        clock: FlowClock::Host,
+        tolerance,
+        granularity,
+        icmp_types: true,
+    }
 }
 
 /// As a source tells it that sees when things happen: a socket opens,
