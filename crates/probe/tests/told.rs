@@ -228,6 +228,32 @@ fn what_a_raw_socket_sends_to_is_told() {
 }
 
 #[test]
+fn who_sends_frames_of_its_own_is_told() {
+    let _alone = alone();
+    let Some(mut source) = source(&Options::default()) else { return };
+    let mut story = Story::default();
+    story.follow(source.as_mut());
+    if !nix::unistd::geteuid().is_root() {
+        return skip(format_args!("frames need root"));
+    }
+    // A UDP datagram to port 9 of 127.0.0.1, put together by hand, below every socket.
+    let program = "
+import socket, struct
+s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 29, 0, 0, 64, 17, 0, bytes([127,0,0,4]), bytes([127,0,0,1]))
+udp = struct.pack('!HHHH', 4444, 9, 9, 0) + b'x'
+s.sendto(ip + udp, ('lo', 0x0800, 0, 0, bytes(6)))";
+    let Some((pid, _)) = python(program, &[]) else { return };
+    let local = Endpoint::new(Ipv4Addr::new(127, 0, 0, 4), 4444);
+    let remote = Endpoint::new(Ipv4Addr::LOCALHOST, 9);
+    let (_, owners) = story.until(source.as_mut(), "the frame", |story| {
+        let wanted = |s: &Socket| s.local() == local && s.remote() == Some(remote);
+        story.sockets(wanted).into_iter().find(|(id, _)| story.closed(*id))
+    });
+    assert_eq!(owners, [pid]);
+}
+
+#[test]
 fn what_finds_no_room_is_counted_and_leaves_a_gap() {
     let _alone = alone();
     let Some(mut source) = source(&Options { ring: 1 << 17, ..Options::default() }) else {

@@ -36,6 +36,8 @@ pub(super) struct Bindings {
     sockets: HashMap<SocketId, Holding>,
     /// Of raw sockets, by their cookie.
     conversations: HashMap<u64, Vec<SocketId>>,
+    /// Which sockets below the network layer a process sent with: they end with it.
+    frames: HashMap<ProcessKey, BTreeSet<u64>>,
     /// Which sockets a process shares with others, so that it can be taken off them when it ends.
     shared: HashMap<ProcessKey, Shared>,
     /// Connections that ended before anybody used them, by when they are told as ended anyway.
@@ -89,6 +91,7 @@ impl Bindings {
         let before = std::mem::take(&mut self.sockets);
         self.conversations.clear();
         self.shared.clear();
+        self.frames.clear();
         self.ending.clear();
         for (&id, Held { socket, owners }) in &table.sockets {
             let mut owners: BTreeSet<ProcessKey> = owners.clone();
@@ -148,6 +151,11 @@ impl Bindings {
             self.processes.acts(actor, ask);
             self.processes.tell(key, time, changes);
             owners.push(key);
+        }
+        if let Some(&owner) = owners.first()
+            && tuple.frames
+        {
+            self.frames.entry(owner).or_default().insert(cookie);
         }
         let id = if tuple.raw {
             let Some(id) = self.conversation(time, cookie, &socket, changes) else { return };
@@ -286,6 +294,9 @@ impl Bindings {
     /// the kernel goes on sending for it.
     fn exited(&mut self, time: BootTime, process: ProcessKey, changes: &mut Changes) {
         self.processes.exited(process, time);
+        for cookie in self.frames.remove(&process).unwrap_or_default() {
+            self.closed(time, cookie, changes);
+        }
         let shared = self.shared.remove(&process).unwrap_or_default();
         for id in shared.sockets {
             let Some(holding) = self.sockets.get_mut(&id) else { continue };
@@ -351,6 +362,7 @@ mod tests {
             remote: end(remote),
             takes_both: false,
             raw: false,
+            frames: false,
             kernel: false,
         }
     }
@@ -497,6 +509,17 @@ mod tests {
             close(40, second),
         ];
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn what_sends_frames_ends_with_its_process() {
+        let frames = Tuple { raw: true, frames: true, ..tuple(Protocol::UDP, 68, 67) };
+        let said = told([
+            (10, opened(Kind::Associated, 5, frames, Some(1))),
+            (20, What::Exited { process: key(1) }),
+        ]);
+        let socket = Socket::connected(HOME, Protocol::UDP, end(68), end(67));
+        assert_eq!(said, [open(10, u64::MAX - 1, socket, &[1]), close(20, u64::MAX - 1)]);
     }
 
     #[test]

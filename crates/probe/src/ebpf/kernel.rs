@@ -9,7 +9,7 @@ use std::fs::File;
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr,
-    Program, SockOps,
+    Program, ProgramError, SockOps,
 };
 use aya::{Btf, Ebpf, EbpfLoader};
 
@@ -47,7 +47,7 @@ enum Without {
 }
 
 /// Every program of `programs/`, with what it needs and what it is good for.
-const PROGRAMS: [(&str, Hook, Without); 17] = [
+const PROGRAMS: [(&str, Hook, Without); 18] = [
     ("made", Hook::CgroupSock, Without::Nothing),
     ("released", Hook::CgroupSock, Without::Nothing),
     ("tcp", Hook::SockOps, Without::Nothing),
@@ -99,6 +99,11 @@ const PROGRAMS: [(&str, Hook, Without); 17] = [
     ),
     ("read_tcp", Hook::Tracepoint("tcp_rcv_space_adjust"), Without::Spare),
     ("leaving", Hook::CgroupEgress, Without::Loses("raw sockets (ping) are not seen")),
+    (
+        "framing",
+        Hook::Tracepoint("net_dev_queue"),
+        Without::Loses("who sends frames of its own (AF_PACKET: scanners, DHCP) is not seen"),
+    ),
     (
         "executed",
         Hook::Tracepoint("sched_process_exec"),
@@ -250,7 +255,20 @@ fn attach(
     cgroup: &File,
 ) -> Result<(), String> {
     let program = programs.program_mut(name).ok_or("not in the object")?;
-    try_attach(program, hook, btf, cgroup).map_err(|error| chain(&error))
+    try_attach(program, hook, btf, cgroup).map_err(|error| match &error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            // The verifier's last word but its statistics.
+            let log = verifier_log.to_string();
+            let word = log.lines().rev().find(|line| {
+                !line.trim().is_empty()
+                    && !line.starts_with("processed ")
+                    && !line.starts_with("verification time")
+                    && !line.starts_with("stack depth")
+            });
+            word.map_or_else(|| io_error.to_string(), |word| format!("{io_error}: {word}"))
+        }
+        error => chain(error),
+    })
 }
 
 fn try_attach(
@@ -258,7 +276,7 @@ fn try_attach(
     hook: Hook,
     btf: &Btf,
     cgroup: &File,
-) -> Result<(), aya::programs::ProgramError> {
+) -> Result<(), ProgramError> {
     // "Single" because a link makes the kernel allow several by itself, and refuses the flag.
     let mode = CgroupAttachMode::Single;
     match hook {

@@ -67,6 +67,7 @@ mod flag {
     pub(super) const TRUNCATED: u8 = 8;
     pub(super) const RAW: u8 = 16;
     pub(super) const KERNEL: u8 = 32;
+    pub(super) const FRAMES: u8 = 64;
 }
 
 /// The process that a record is about.
@@ -114,6 +115,8 @@ pub(super) struct Tuple {
     pub(super) takes_both: bool,
     /// One of many conversations of a raw socket.
     pub(super) raw: bool,
+    /// Of a socket below the network layer (AF_PACKET), whose end is not told.
+    pub(super) frames: bool,
     /// The kernel made the socket for itself.
     pub(super) kernel: bool,
 }
@@ -231,6 +234,7 @@ impl Record {
             remote: Endpoint::new(address(family, remote), remote_port),
             takes_both: !is(flag::V6_ONLY),
             raw: is(flag::RAW),
+            frames: is(flag::FRAMES),
             kernel: is(flag::KERNEL),
         });
         let what = match kind {
@@ -357,6 +361,7 @@ mod tests {
             remote: Endpoint::new(Ipv4Addr::new(192, 0, 2, 7), 443),
             takes_both: true,
             raw: false,
+            frames: false,
             kernel: false,
         };
         let owner = Some(curl());

@@ -25,6 +25,7 @@ enum {
 	HAS_TUPLE = 4,	/* namespace, protocol and endpoints are filled in */
 	TRUNCATED = 8,	/* a path was longer than what is told of it */
 	RAW = 16,	/* one of many conversations of a raw socket */
+	FRAMES = 64,	/* of a socket below the network layer, which nobody tells the end of */
 	KERNEL = 32,	/* the kernel made the socket for itself */
 };
 

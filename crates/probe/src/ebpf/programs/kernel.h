@@ -22,6 +22,7 @@ typedef long long s64;
 
 enum {
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -39,7 +40,8 @@ enum {
 	BPF_SOCK_OPS_TCP_LISTEN_CB = 11,
 };
 
-enum { AF_INET = 2, AF_INET6 = 10 };
+enum { AF_INET = 2, AF_INET6 = 10, AF_PACKET = 17 };
+enum { ETH_P_IP = 0x0800, ETH_P_IPV6 = 0x86dd };
 enum { SOCK_STREAM = 1 };
 enum {
 	IPPROTO_TCP = 6,
@@ -54,6 +56,7 @@ struct sock;
 struct task_struct;
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static u64 (*bpf_get_current_uid_gid)(void) = (void *)15;
 static long (*bpf_skb_load_bytes)(void *ctx, u32 offset, void *to, u32 size) = (void *)26;
@@ -238,6 +241,13 @@ struct sock {
 	u8 sk_kern_sock : 1;
 	u16 sk_protocol;
 	u16 sk_type;
+};
+
+struct sk_buff {
+	struct sock *sk;
+	u8 *head;
+	u16 network_header;
+	u16 protocol; /* network byte order */
 };
 
 struct signal_struct {

@@ -499,6 +499,39 @@ INLINE int has_ports(u8 protocol)
 	       protocol == IPPROTO_SCTP || protocol == IPPROTO_UDPLITE;
 }
 
+/* RFC 791 and RFC 8200: where the protocol and the addresses stand. A packet with IPv6 extension headers
+ * is told by the first of them. */
+enum { IPV4_HEADER = 20, IPV6_HEADER = 40 };
+
+INLINE void read_ipv4(struct conversation *talk, const u8 *header)
+{
+	talk->family = AF_INET;
+	talk->protocol = header[9];
+	__builtin_memcpy(talk->local, header + 12, 4);
+	__builtin_memcpy(talk->remote, header + 16, 4);
+}
+
+INLINE void read_ipv6(struct conversation *talk, const u8 *header)
+{
+	talk->family = AF_INET6;
+	talk->protocol = header[6];
+	__builtin_memcpy(talk->local, header + 8, 16);
+	__builtin_memcpy(talk->remote, header + 24, 16);
+}
+
+INLINE void fill_talk(struct event *event, struct conversation *talk, u64 namespace, u64 cookie, u8 flags)
+{
+	event->cookie = cookie;
+	event->namespace = namespace;
+	event->flags |= HAS_TUPLE | RAW | flags;
+	event->family = talk->family;
+	event->protocol = talk->protocol;
+	event->local_port = swapped(talk->local_port);
+	event->remote_port = swapped(talk->remote_port);
+	__builtin_memcpy(event->local, talk->local, 16);
+	__builtin_memcpy(event->remote, talk->remote, 16);
+}
+
 /* What leaves, of sockets that are neither TCP nor UDP: a raw or ping socket has no peer and no port,
  * so each packet says whom it talks to, told whenever that is not the one before. */
 SECTION("cgroup_skb/egress")
@@ -506,8 +539,9 @@ int leaving(struct __sk_buff *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct holding *holding;
-	struct event *event;
 	struct conversation talk = {};
+	u8 header[IPV6_HEADER];
+	struct event *event;
 	u8 version = 0;
 	u64 now;
 
@@ -525,26 +559,18 @@ int leaving(struct __sk_buff *ctx)
 		begin_epoch(holding);
 	if (bpf_skb_load_bytes(ctx, 0, &version, 1))
 		return 1;
-	/* RFC 791 and RFC 8200: where the protocol, the addresses and the ports stand. A packet with
-	 * IPv6 extension headers is told by the first of them. */
 	if (version >> 4 == 4) {
-		u32 ports = (version & 15) * 4;
-
-		if (bpf_skb_load_bytes(ctx, 9, &talk.protocol, 1) ||
-		    bpf_skb_load_bytes(ctx, 12, talk.local, 4) ||
-		    bpf_skb_load_bytes(ctx, 16, talk.remote, 4))
+		if (bpf_skb_load_bytes(ctx, 0, header, IPV4_HEADER))
 			return 1;
-		talk.family = AF_INET;
+		read_ipv4(&talk, header);
 		if (has_ports(talk.protocol))
-			bpf_skb_load_bytes(ctx, ports, &talk.local_port, 4);
+			bpf_skb_load_bytes(ctx, (version & 15) * 4, &talk.local_port, 4);
 	} else {
-		if (bpf_skb_load_bytes(ctx, 6, &talk.protocol, 1) ||
-		    bpf_skb_load_bytes(ctx, 8, talk.local, 16) ||
-		    bpf_skb_load_bytes(ctx, 24, talk.remote, 16))
+		if (bpf_skb_load_bytes(ctx, 0, header, IPV6_HEADER))
 			return 1;
-		talk.family = AF_INET6;
+		read_ipv6(&talk, header);
 		if (has_ports(talk.protocol))
-			bpf_skb_load_bytes(ctx, 40, &talk.local_port, 4);
+			bpf_skb_load_bytes(ctx, IPV6_HEADER, &talk.local_port, 4);
 	}
 	if (is_same(&holding->talk, &talk))
 		return 1;
@@ -552,18 +578,74 @@ int leaving(struct __sk_buff *ctx)
 	event = begin(ASSOCIATED, &holding->owner, now, now);
 	if (!event)
 		return 1;
-	event->cookie = bpf_get_socket_cookie(ctx);
-	event->namespace = bpf_get_netns_cookie(ctx);
-	event->flags |= HAS_TUPLE | RAW;
-	event->family = talk.family;
-	event->protocol = talk.protocol;
-	event->local_port = swapped(talk.local_port);
-	event->remote_port = swapped(talk.remote_port);
-	__builtin_memcpy(event->local, talk.local, 16);
-	__builtin_memcpy(event->remote, talk.remote, 16);
+	fill_talk(event, &talk, bpf_get_netns_cookie(ctx), bpf_get_socket_cookie(ctx), 0);
 	holding->talk = talk;
 	submit(event);
 	return 1;
+}
+
+/* Who sent frames of his own last, and to whom, by the address of his socket: sockets below the network
+ * layer are not handed to us so that they could have storage. */
+struct framer {
+	struct actor actor;
+	struct conversation talk;
+	u64 epoch;
+};
+
+struct {
+	UINT(type, BPF_MAP_TYPE_LRU_HASH);
+	UINT(max_entries, 1024);
+	TYPE(key, u64);
+	TYPE(value, struct framer);
+} framers SECTION(".maps");
+
+/* tp_btf/net_dev_queue(struct sk_buff *skb): frames of AF_PACKET sockets, which no cgroup program sees,
+ * in the context of whoever sends them. */
+SECTION("tp_btf/net_dev_queue")
+int framing(u64 *ctx)
+{
+	struct sk_buff *skb = (void *)ctx[0];
+	struct sock *sk = skb->sk;
+	struct framer *last, now_sends = {};
+	u8 header[IPV6_HEADER] = {};
+	struct event *event;
+	u64 key = (u64)sk, now;
+	u16 protocol;
+	u8 *at;
+
+	if (!sk || sk->__sk_common.skc_family != AF_PACKET)
+		return 0;
+	protocol = swapped(skb->protocol);
+	at = skb->head + skb->network_header;
+	if (protocol == ETH_P_IP) {
+		if (bpf_probe_read_kernel(header, IPV4_HEADER, at))
+			return 0;
+		read_ipv4(&now_sends.talk, header);
+		at += (header[0] & 15) * 4;
+	} else if (protocol == ETH_P_IPV6) {
+		if (bpf_probe_read_kernel(header, IPV6_HEADER, at))
+			return 0;
+		read_ipv6(&now_sends.talk, header);
+		at += IPV6_HEADER;
+	} else {
+		return 0;
+	}
+	if (has_ports(now_sends.talk.protocol))
+		bpf_probe_read_kernel(&now_sends.talk.local_port, 4, at);
+	fill_actor(&now_sends.actor);
+	now_sends.epoch = epoch;
+	last = bpf_map_lookup_elem(&framers, &key);
+	if (last && last->epoch == epoch && last->actor.pid == now_sends.actor.pid &&
+	    last->actor.start == now_sends.actor.start && is_same(&last->talk, &now_sends.talk))
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	event = begin(ASSOCIATED, &now_sends.actor, now, now);
+	if (!event)
+		return 0;
+	fill_talk(event, &now_sends.talk, sk->__sk_common.skc_net.net->net_cookie, key, FRAMES);
+	submit(event);
+	bpf_map_update_elem(&framers, &key, &now_sends, 0);
+	return 0;
 }
 
 /* ---- the end ---- */
