@@ -170,7 +170,6 @@ impl Log {
     #[must_use]
     pub fn still_true(&self) -> Vec<Event> {
         let mut events = self.still_true.events();
-        events.sort_by_key(|event| event.sequence);
         let sequence = self.dropped_through;
         events.push(Event { sequence, time: self.dropped_until, change: Change::Listed });
         events
@@ -191,9 +190,10 @@ pub enum Since {
     },
 }
 
-/// The events that no later one has overtaken.
+/// The events that no later one has overtaken: what must be told of those before, when they are no
+/// longer kept.
 #[derive(Debug, Default)]
-struct StillTrue {
+pub struct StillTrue {
     watch: Option<Event>,
     clock: Option<Event>,
     namespaces: BTreeMap<NamespaceId, Event>,
@@ -204,7 +204,8 @@ struct StillTrue {
 }
 
 impl StillTrue {
-    fn fold(&mut self, event: Event) {
+    /// Takes in the next event, or one that [`StillTrue::events`] gave.
+    pub fn fold(&mut self, event: Event) {
         match &event.change {
             Change::Watch(_) => self.watch = Some(event),
             Change::Clock(_) => self.clock = Some(event),
@@ -271,10 +272,17 @@ impl StillTrue {
             .flatten()
             .copied()
             .collect();
-        self.processes.retain(|key, _| named.contains(key));
+        self.forget_processes(|key| named.contains(key));
     }
 
-    fn len(&self) -> usize {
+    /// Forgets the facts of all processes but some.
+    pub fn forget_processes(&mut self, mut keep: impl FnMut(&ProcessKey) -> bool) {
+        self.processes.retain(|key, _| keep(key));
+    }
+
+    /// How many events it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
         usize::from(self.watch.is_some())
             + usize::from(self.clock.is_some())
             + self.namespaces.len()
@@ -283,10 +291,20 @@ impl StillTrue {
             + self.sockets.len()
     }
 
-    fn events(&self) -> Vec<Event> {
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those events, in the order of their numbers.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
         let single = self.watch.iter().chain(&self.clock);
         let mapped = self.namespaces.values().chain(self.addresses.values());
         let held = self.processes.values().flatten().chain(self.sockets.values());
-        single.chain(mapped).chain(held).cloned().collect()
+        let mut events: Vec<Event> = single.chain(mapped).chain(held).cloned().collect();
+        events.sort_by_key(|event| event.sequence);
+        events
     }
 }
