@@ -2,9 +2,12 @@
 //! [postcard](https://postcard.jamesmunns.com/wire-format), one after the other, and the whole as
 //! one zstd frame (RFC 8878) that ends with a checksum of its content.
 //!
-//! Both the database and the export file consist of blocks. Not one byte in them says which change
+//! Not one byte in it says which change
 //! an event is but the number of its variant: the order of `Change`'s variants and of their fields
 //! is this format too, as it is the wire's.
+//!
+//! (The export file has its own frames, [`crate::export`]: it must be readable without a table
+//! beside it.)
 //!
 //! Reading is bounded by the length that is told beside the block; a block that is damaged, or does
 //! not hold what is told of it, is an error.

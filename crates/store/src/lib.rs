@@ -5,13 +5,14 @@
 //!
 //! The **history**: every event that a tracker saw, in an SQLite database. A [`Recorder`] writes it
 //! and keeps it within its bounds, with a share for every user; a [`Reader`] gives it back, from a
-//! position on or around a moment. Neither decides who made a flow (`binding` does), talks to
-//! anybody (`wire` does), or reads a clock.
+//! position on or around a moment. An [`Export`] file is a stretch of it to take along. None of them
+//! decides who made a flow (`binding` does), talks to anybody (`wire` does), or reads a clock.
 
 #![forbid(unsafe_code)]
 
 mod block;
 mod database;
+mod export;
 mod reader;
 mod recorder;
 mod share;
@@ -19,6 +20,7 @@ mod state;
 
 pub use block::BlockError;
 pub use database::{HistoryError, move_aside};
+pub use export::{Export, ExportError, ExportHeader, Exported, read_export, write_export};
 pub use reader::{Kept, Page, Reader, Told};
 pub use recorder::{Keep, Recorder};
 pub use share::Class;

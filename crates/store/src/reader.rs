@@ -12,7 +12,7 @@
 use std::path::Path;
 
 use procflow_binding::{
-    BootTime, Change, Clock, ClockSample, Event, Incarnation, Position, StillTrue,
+    BootTime, Change, Clock, ClockSample, Event, Histories, Incarnation, Position, StillTrue,
 };
 use procflow_core::{Interval, Timestamp};
 
@@ -76,13 +76,36 @@ pub enum Page {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// What follows is of this incarnation.
-    Incarnation(Kept),
+    Incarnation {
+        /// Which.
+        incarnation: Incarnation,
+        /// The host's name then, for people.
+        host_name: String,
+    },
     /// Everything before this moment may be missing (see `History::dropped` of `binding`).
     Dropped(BootTime),
     /// The next event.
     Event(Event),
     /// Everything until then was told.
     WatchedUntil(BootTime),
+}
+
+impl Told {
+    /// Writes it into the history that it is of. `of` is the incarnation that was told last, `None`
+    /// at first.
+    pub fn fill(self, of: &mut Option<Incarnation>, histories: &mut Histories) {
+        if let Self::Incarnation { incarnation, .. } = &self {
+            *of = Some(*incarnation);
+        }
+        let Some(Incarnation { host, boot, .. }) = *of else { return };
+        let history = histories.entry(host, boot);
+        match self {
+            Self::Incarnation { .. } => {}
+            Self::Dropped(until) => history.dropped(until),
+            Self::Event(event) => history.apply(event),
+            Self::WatchedUntil(until) => history.watched_until(until),
+        }
+    }
 }
 
 impl Reader {
@@ -268,7 +291,8 @@ impl Reader {
             listed = listed.max(last);
             strands.push(Strand::new(key, truth.events(), last));
         }
-        tell(Told::Incarnation(row.kept(None)))?;
+        let (incarnation, host_name) = (row.incarnation, row.host_name.clone());
+        tell(Told::Incarnation { incarnation, host_name })?;
         let mut listing = whole_since > BootTime(0);
         if listing {
             tell(Told::Dropped(whole_since))?;

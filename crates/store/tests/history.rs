@@ -11,7 +11,10 @@ use procflow_binding::{
     Position, Quality, Reason, Vantage,
 };
 use procflow_core::{FlowKey, Interval, Protocol};
-use procflow_store::{Class, HistoryError, Keep, Page, Reader, Recorder, Told, move_aside};
+use procflow_store::{
+    Class, ExportHeader, HistoryError, Keep, Page, Reader, Recorder, Told, move_aside, read_export,
+    write_export,
+};
 use world::{BOOT, HOST, MINUTE, World, incarnation, local, real, remote};
 
 const ALL: Keep = Keep { nanoseconds: u64::MAX, bytes: u64::MAX };
@@ -346,20 +349,8 @@ fn around(reader: &Reader, at: BootTime) -> (Histories, usize) {
     let interval = (real(at), real(at));
     reader
         .between(interval.0, interval.1, |told| {
-            if let Told::Incarnation(kept) = &told {
-                of = Some(kept.incarnation);
-            }
-            let Incarnation { host, boot, .. } = of.unwrap();
-            let history = histories.entry(host, boot);
-            match told {
-                Told::Incarnation(_) => {}
-                Told::Dropped(until) => history.dropped(until),
-                Told::Event(event) => {
-                    events += 1;
-                    history.apply(event);
-                }
-                Told::WatchedUntil(until) => history.watched_until(until),
-            }
+            events += usize::from(matches!(told, Told::Event(_)));
+            told.fill(&mut of, &mut histories);
             Ok::<_, HistoryError>(())
         })
         .unwrap();
@@ -401,6 +392,44 @@ fn a_moment_is_answered_without_reading_everything() {
     }
     let (histories, told) = around(&reader, world.now.plus(10 * MINUTE));
     assert_eq!((histories.iter().count(), told), (0, 0));
+}
+
+#[test]
+fn an_export_answers_as_the_history_does_and_is_there_whole_or_not_at_all() {
+    let (place, path) = place();
+    let (mut world, mut events) = World::start(BootTime(MINUTE));
+    let mut recorder = Recorder::begin(&path, incarnation(1), "web1", ALL).unwrap();
+    events.push(world.process(1, 1000));
+    events.push(world.open(1, 1));
+    for id in 2..20_000 {
+        world.now = world.now.plus(1_000_000_000);
+        events.extend([world.open(id, 1), world.close(id)]);
+    }
+    append(&mut recorder, events);
+    recorder.commit(world.now).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let at = |minutes: u64| BootTime(MINUTE + minutes * MINUTE);
+    let (since, until, created) = (real(at(100)), real(at(200)), real(world.now));
+    let header = ExportHeader { host: HOST, host_name: "web1".to_owned(), created, since, until };
+    let file = place.path().join("export");
+    let exported = write_export(&reader, &file, &header).unwrap();
+    assert_eq!(exported.incarnations, 1);
+    assert!((2 * 100 * 60..2 * 103 * 60).contains(&exported.events), "{exported:?}");
+    assert_eq!(exported.bytes, std::fs::metadata(&file).unwrap().len());
+    let export = read_export(&file).unwrap();
+    assert_eq!(export.header(), &header);
+    let mut histories = Histories::default();
+    assert_eq!(export.fill(&mut histories).unwrap(), 1);
+    for (id, minute) in [(1, 100), (1, 199), (150 * 60 + 1, 150)] {
+        assert_eq!(comm(&who(&histories, id, at(minute))).unwrap().0, "worker-1", "{id}");
+    }
+    assert_eq!(who(&histories, 2, at(98)), Owner::Unknown(Reason::BeforeHistory));
+    assert_eq!(who(&histories, 2, at(203)), Owner::Unknown(Reason::NotYetKnown));
+
+    let nowhere = place.path().join("no/export");
+    assert!(write_export(&reader, &nowhere, &header).is_err());
+    let names = std::fs::read_dir(place.path()).unwrap().count();
+    assert_eq!(names, 4, "the database, its two companions, the export");
 }
 
 /// Not a test: what `killed_at_any_time` starts, and kills.
