@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use procflow_binding::BootTime;
-use procflow_wire::{PublicKey, Session, TlsIdentity};
+use procflow_wire::{PublicKey, Session, Supply, TlsIdentity};
 use quinn::congestion;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, VarInt};
@@ -236,6 +236,10 @@ impl Service {
             loop {
                 changed.mark_unchanged();
                 let frame = session.poll_transmit(&self.log.lock(), clock()?);
+                if session.poll_read().is_some() {
+                    session.supply(Supply::Lost); // nothing is kept but the log
+                    continue;
+                }
                 let Some(frame) = frame else { break };
                 // Waits while the updater is slow; the log does not.
                 if send.write_all(&frame).await.is_err() {

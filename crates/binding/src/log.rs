@@ -58,6 +58,8 @@ pub struct Log {
     /// So many processes were left when strangers were last looked for.
     left: usize,
     watched_until: BootTime,
+    /// Up to which number, and until when, it may be told; `None` for all.
+    durable: Option<(u64, BootTime)>,
 }
 
 impl Log {
@@ -74,6 +76,7 @@ impl Log {
             bytes: 0,
             left: 0,
             watched_until: now,
+            durable: None,
         };
         log.push(now, Change::Watch(coverage));
         let cause = GapCause::NotRunning;
@@ -97,6 +100,39 @@ impl Log {
     #[must_use]
     pub fn watched_until(&self) -> BootTime {
         self.watched_until
+    }
+
+    /// From now on only what was made durable is told, and dropped; a number that somebody was told
+    /// must be on disk, or the next start could not go on where this one stopped.
+    pub fn wait_for_disk(&mut self) {
+        self.durable.get_or_insert((0, BootTime(0)));
+    }
+
+    /// The events up to this number, and that nothing else happened until then, are on disk.
+    pub fn settle(&mut self, sequence: u64, until: BootTime) {
+        self.durable = Some((sequence.min(self.newest()), until.min(self.watched_until)));
+    }
+
+    /// The kept events after a number, whether they may be told or not: those that are still to be
+    /// made durable.
+    pub fn unsettled(&self, sequence: u64) -> impl Iterator<Item = &Event> {
+        let skip = sequence.saturating_sub(self.dropped_through);
+        self.recent.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+    }
+
+    /// The number of the newest event that may be told.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.durable.map_or_else(|| self.newest(), |(sequence, _)| sequence)
+    }
+
+    /// Everything up to here may be told. That nothing happened needs no disk.
+    #[must_use]
+    pub fn told_until(&self) -> BootTime {
+        match self.durable {
+            Some((sequence, until)) if sequence < self.newest() => until,
+            _ => self.watched_until,
+        }
     }
 
     /// How many events it holds: recent ones, and older ones that are still true.
@@ -129,7 +165,8 @@ impl Log {
     /// true of them is kept: that is bounded by what the host itself holds open.)
     pub fn prune(&mut self, before: BootTime, most: usize) {
         while let Some(oldest) = self.recent.front() {
-            if oldest.time >= before && self.bytes <= most {
+            let settled = self.durable.is_none_or(|(durable, _)| oldest.sequence <= durable);
+            if !settled || oldest.time >= before && self.bytes <= most {
                 break;
             }
             let Some(event) = self.recent.pop_front() else {
@@ -158,11 +195,11 @@ impl Log {
         }
     }
 
-    /// The kept events after `sequence`, oldest first. Only whole from `dropped_through` on: see
-    /// [`Log::since`].
+    /// The kept events after `sequence` that may be told, oldest first. Only whole from
+    /// `dropped_through` on: see [`Log::since`].
     pub fn events(&self, sequence: u64) -> impl Iterator<Item = &Event> {
-        let skip = sequence.saturating_sub(self.dropped_through);
-        self.recent.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+        let told = self.told();
+        self.unsettled(sequence).take_while(move |event| event.sequence <= told)
     }
 
     /// What is still true of the dropped events, in the order of their numbers; ends with

@@ -209,7 +209,8 @@ impl Reader {
             }
             room = room.saturating_sub(event.footprint());
             events.push(event);
-            if room == 0 {
+            // The end of the listing may have the number of the last event: both, or neither.
+            if room == 0 && events.last().is_some_and(|event| event.sequence < last) {
                 whole = false;
                 break;
             }
