@@ -13,6 +13,7 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 
+use crate::archive::Archive;
 use crate::args::Congestion;
 use crate::failure::Failure;
 use crate::trust::Trust;
@@ -54,6 +55,7 @@ pub(crate) enum Scope {
 /// The service, with what it counted.
 pub(crate) struct Service {
     pub(crate) log: Arc<SharedLog>,
+    archive: Arc<Archive>,
     pub(crate) trust: Arc<Trust>,
     pub(crate) host_name: String,
     server: quinn::ServerConfig,
@@ -67,6 +69,7 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(
         log: Arc<SharedLog>,
+        archive: Archive,
         trust: Arc<Trust>,
         host_name: String,
         congestion: Congestion,
@@ -98,6 +101,7 @@ impl Service {
             .incoming_buffer_size_total(256 << 10);
         Ok(Self {
             log,
+            archive: Arc::new(archive),
             trust,
             host_name,
             server,
@@ -236,14 +240,21 @@ impl Service {
             loop {
                 changed.mark_unchanged();
                 let frame = session.poll_transmit(&self.log.lock(), clock()?);
-                if session.poll_read().is_some() {
-                    session.supply(Supply::Lost); // nothing is kept but the log
+                if let Some(frame) = frame {
+                    // Waits while the updater is slow; the log does not.
+                    if send.write_all(&frame).await.is_err() {
+                        return Ok(());
+                    }
                     continue;
                 }
-                let Some(frame) = frame else { break };
-                // Waits while the updater is slow; the log does not.
-                if send.write_all(&frame).await.is_err() {
-                    return Ok(());
+                let Some(wanted) = session.poll_read() else { break };
+                let archive = Arc::clone(&self.archive);
+                let supply = tokio::task::spawn_blocking(move || archive.supply(wanted)).await;
+                let supply = supply.map_err(|error| error.to_string())?;
+                let wait = supply == Supply::Nothing;
+                session.supply(supply);
+                if wait {
+                    break;
                 }
             }
             if session.is_finished() {

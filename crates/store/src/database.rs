@@ -151,17 +151,18 @@ pub enum HistoryError {
 }
 
 impl HistoryError {
-    /// Whether the file will never serve, so that moving it aside is all that is left.
+    /// Whether the file is damaged: it will never serve, and to [move it aside](move_aside) is all
+    /// that is left. One that is foreign, or of a newer version, is not damaged; it is not ours to
+    /// move.
     #[must_use]
-    pub fn is_final(&self) -> bool {
+    pub fn is_damage(&self) -> bool {
         match self {
             Self::Database { source, .. } => matches!(
                 source.sqlite_error_code(),
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
             ),
-            Self::Foreign(_) | Self::Newer { .. } | Self::Row { .. } | Self::Hole { .. } => true,
-            Self::Taken { .. } => true,
-            Self::Io { .. } | Self::OutOfTurn { .. } | Self::Unwritable { .. } => false,
+            Self::Row { .. } | Self::Hole { .. } => true,
+            _ => false,
         }
     }
 }

@@ -12,7 +12,8 @@
 use std::path::Path;
 
 use procflow_binding::{
-    BootTime, Change, Clock, ClockSample, Event, Histories, Incarnation, Position, StillTrue,
+    BootTime, Change, Clock, ClockSample, Event, Histories, HostId, Incarnation, Position,
+    StillTrue,
 };
 use procflow_core::{Interval, Timestamp};
 
@@ -223,22 +224,25 @@ impl Reader {
         Ok(Page::Kept { through, events })
     }
 
-    /// The incarnation that comes after one that is known, of the same host: the next in the order
-    /// in which they began. The first, when it is not kept (any more), whose number is larger;
-    /// without any, the first of all.
+    /// The incarnation of a host that comes after one that is known: the next in the order in which
+    /// they began. When that one is not kept (any more), the first whose number is larger; without
+    /// any, the first of all.
     ///
     /// # Errors
     ///
     /// When the database cannot be read.
-    pub fn next(&self, known: Option<Incarnation>) -> Result<Option<Kept>, HistoryError> {
+    pub fn next(
+        &self,
+        host: HostId,
+        known: Option<Incarnation>,
+    ) -> Result<Option<Kept>, HistoryError> {
         let all = self.incarnations()?;
+        let all: Vec<Kept> = all.into_iter().filter(|kept| kept.incarnation.host == host).collect();
         let Some(known) = known else { return Ok(all.into_iter().next()) };
         let at = all.iter().position(|kept| kept.incarnation == known);
         Ok(match at {
             Some(at) => all.into_iter().nth(at + 1),
-            None => all.into_iter().find(|kept| {
-                kept.incarnation.host == known.host && kept.incarnation.number > known.number
-            }),
+            None => all.into_iter().find(|kept| kept.incarnation.number > known.number),
         })
     }
 

@@ -167,6 +167,25 @@ impl StateDirectory {
         if mode & 0o070 != 0 { self.hand_over(&path) } else { Ok(()) }
     }
 
+    /// Where a file is that another part of the program writes itself and the group may read: made,
+    /// empty, when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, or given to the group.
+    pub fn shared_file(&self, name: &str) -> Result<PathBuf, StateError> {
+        let path = self.file(name);
+        let mut options = OpenOptions::new();
+        match options.write(true).create_new(true).mode(0o640).open(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("cannot make", &path)(error));
+            }
+            _ => {}
+        }
+        self.hand_over(&path)?;
+        Ok(path)
+    }
+
     /// A secret: read, or made and written when there is none yet. `mode` is 0600, or 0640 for
     /// one that the group shares.
     ///

@@ -152,13 +152,16 @@ fn an_earlier_start_stays_readable_and_numbers_are_never_given_twice() {
     let reader = Reader::open(&path).unwrap();
     let mut known = None;
     for (number, events) in (1..).zip(&told) {
-        let kept = reader.next(known).unwrap().unwrap();
+        let kept = reader.next(HOST, known).unwrap().unwrap();
         assert_eq!(kept.incarnation, incarnation(number));
         assert_eq!(&read(&reader, kept.incarnation, 0, 1 << 20).events, events);
         known = Some(kept.incarnation);
     }
-    assert_eq!(reader.next(known).unwrap(), None);
-    assert_eq!(reader.next(Some(incarnation(0))).unwrap().unwrap().incarnation, incarnation(1));
+    assert_eq!(reader.next(HOST, known).unwrap(), None);
+    assert_eq!(
+        reader.next(HOST, Some(incarnation(0))).unwrap().unwrap().incarnation,
+        incarnation(1)
+    );
     let position = Position { incarnation: incarnation(9), sequence: 5 };
     assert_eq!(reader.after(position, 0, 1).unwrap(), None);
 }
@@ -516,34 +519,34 @@ fn damage_is_told_with_its_place() {
     let position = Position { incarnation: incarnation(1), sequence: 0 };
     let error = reader.after(position, 0, 1 << 20).unwrap_err();
     assert!(matches!(error, HistoryError::Row { row: at, .. } if at == row), "{error}");
-    assert!(error.is_final());
+    assert!(error.is_damage());
     assert!(error.to_string().contains(&format!("history.db, row {row}")), "{error}");
 }
 
 #[test]
 fn a_file_that_is_no_history_is_refused_and_moved_aside_only_when_asked() {
     let (_place, path) = place();
-    let refused = |path: &Path| {
+    let refused = |path: &Path, damaged: bool| {
         let error = Recorder::begin(path, incarnation(1), "web1", ALL).unwrap_err();
-        assert!(error.is_final(), "{error}");
+        assert_eq!(error.is_damage(), damaged, "{error}");
         assert!(error.to_string().contains("history.db"), "{error}");
         assert!(Reader::open(path).is_err());
         error
     };
     let connection = |sql| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
     connection("CREATE TABLE notes (text)");
-    assert!(matches!(refused(&path), HistoryError::Foreign(_)));
+    assert!(matches!(refused(&path, false), HistoryError::Foreign(_)));
     let aside = move_aside(&path).unwrap();
     assert!(aside.ends_with("history.db.broken-1") && !path.exists());
 
     drop(Recorder::begin(&path, incarnation(1), "web1", ALL).unwrap());
     connection("PRAGMA user_version = 77");
-    assert!(matches!(refused(&path), HistoryError::Newer { found: 77, .. }));
+    assert!(matches!(refused(&path, false), HistoryError::Newer { found: 77, .. }));
     assert!(move_aside(&path).unwrap().ends_with("history.db.broken-2"));
 
     std::fs::write(&path, "no database at all, and long enough to be looked at: ".repeat(100))
         .unwrap();
-    refused(&path);
+    refused(&path, true);
     assert!(move_aside(&path).unwrap().ends_with("history.db.broken-3"));
     drop(Recorder::begin(&path, incarnation(1), "web1", ALL).unwrap());
 }
