@@ -109,6 +109,10 @@ impl Recorder {
             rows.collect()
         })?;
         let id = database.run("cannot write to", |connection| {
+            // Starts that ended before their first commit left nothing to tell.
+            let empty = "DELETE FROM incarnation WHERE NOT EXISTS
+                         (SELECT 1 FROM chunk WHERE chunk.incarnation = incarnation.id)";
+            connection.execute(empty, [])?;
             let sql = "INSERT INTO incarnation (host, boot, number, host_name, begin, newest,
                        watched_until) VALUES (?, ?, ?, ?, 0, 0, 0)";
             let Incarnation { host, boot, number } = incarnation;
@@ -562,5 +566,54 @@ impl Waiting {
             (self.base, self.since) = (base, 0);
         }
         self.based = written.based;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use procflow_binding::{BootId, Close, HostId, SocketId};
+
+    #[test]
+    fn a_full_disk_loses_nothing_and_the_next_commit_goes_on() {
+        let place = tempfile::tempdir().unwrap();
+        let incarnation = Incarnation { host: HostId([7; 16]), boot: BootId([1; 16]), number: 1 };
+        let keep = Keep { nanoseconds: u64::MAX, bytes: u64::MAX };
+        let path = place.path().join("history.db");
+        let mut recorder = Recorder::begin(&path, incarnation, "host", keep).unwrap();
+        let limit = |recorder: &Recorder, pages: u32| {
+            let sql = format!("PRAGMA max_page_count = {pages}");
+            recorder.database.connection.query_row(&sql, [], |row| row.get::<_, u32>(0)).unwrap()
+        };
+        let full = limit(&recorder, 20);
+        assert_eq!(full, 20);
+        let (mut sequence, mut failures) = (0_u64, 0_u64);
+        for round in 0..200_u64 {
+            for _ in 0..50 {
+                sequence += 1;
+                // Numbers that do not compress.
+                let id = SocketId(sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let close = Close { id, last_seen: BootTime(id.0.rotate_left(7)) };
+                let (time, change) = (BootTime(sequence), Change::Close(close));
+                recorder.append(&Event { sequence, time, change }).unwrap();
+            }
+            if round == 150 {
+                limit(&recorder, 1_000_000);
+            }
+            let committed = recorder.commit(BootTime(sequence));
+            failures += u64::from(committed.is_err());
+            assert!(round < 150 || committed.is_ok(), "{committed:?}");
+        }
+        assert!(failures > 50, "{failures}");
+        let reader = crate::Reader::open(&path).unwrap();
+        let position = procflow_binding::Position { incarnation, sequence: 0 };
+        let page = reader.after(position, 0, usize::MAX).unwrap();
+        let Some(crate::Page::Events(events)) = page else { panic!("{page:?}") };
+        assert!(events.iter().map(|event| event.sequence).eq(1..=sequence));
+        let told: u64 = recorder.bytes.values().sum();
+        let sql = "SELECT sum(length(block)) + count(*) * ? FROM chunk";
+        let found = recorder.database.connection;
+        let found: i64 = found.query_row(sql, [to_sql(ROW)], |row| row.get(0)).unwrap();
+        assert_eq!(told, from_sql(found), "what is counted is what is there");
     }
 }

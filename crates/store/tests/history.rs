@@ -203,6 +203,12 @@ fn flood(path: &Path, keep: Keep, count: u64) -> (Vec<Event>, World) {
             .map(|&class| recorder.bytes(class))
             .sum();
         assert!(total <= keep.bytes, "{total} after commit {i}");
+        if i % 20 == 0 {
+            let connection = rusqlite::Connection::open(path).unwrap();
+            let sql = "SELECT sum(length(block)) + count(*) * 64 FROM chunk";
+            let found: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+            assert_eq!(i64::try_from(total), Ok(found), "what is counted is what is there");
+        }
     }
     (events, world)
 }
