@@ -11,6 +11,7 @@
 //! the reason, and [`move_aside`] is what a program can offer then.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -167,6 +168,16 @@ impl HistoryError {
     }
 }
 
+impl HistoryError {
+    /// Whether SQLite wanted to write, or to make a file, and could not.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if matches!(
+            source.sqlite_error_code(),
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+        ))
+    }
+}
+
 /// Moves a database that does not serve out of the way, to `NAME.broken-N` beside it with the first
 /// N that is free; where it is now. Nothing of it is lost.
 ///
@@ -194,6 +205,29 @@ pub fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = beside(&format!(".broken-{number}"));
     std::fs::rename(path, &aside)?;
     Ok(aside)
+}
+
+/// Whether there is more to the database than its file: somebody writes it, or was killed.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// The file as a URI that promises SQLite that nobody changes it (sqlite.org/uri.html). Should
+/// somebody begin to in that moment, what is read may be torn, and is then refused as damaged.
+fn immutable(path: &Path) -> PathBuf {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(byte));
+            }
+            _ => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    PathBuf::from(uri)
 }
 
 /// A connection, and the path for its errors.
@@ -276,9 +310,20 @@ impl Database {
 
     /// Opens it for reading, while somebody writes it or not.
     pub(crate) fn open_to_read(path: &Path) -> Result<Self, HistoryError> {
-        let database = Self::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        database.check()?;
-        Ok(database)
+        let open = |path: &Path, flags| -> Result<Self, HistoryError> {
+            let database = Self::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY | flags)?;
+            database.check()?;
+            Ok(database)
+        };
+        match open(path, OpenFlags::empty()) {
+            // A WAL database has two files beside it, which SQLite makes even to read. Who may not
+            // make them (a member of the group) can still read while nobody writes.
+            Err(error) if error.is_refusal() && !has_log(path) => {
+                let database = open(&immutable(path), OpenFlags::SQLITE_OPEN_URI);
+                database.map(|database| Self { path: path.to_owned(), ..database })
+            }
+            other => other,
+        }
     }
 
     fn open(path: &Path, flags: OpenFlags) -> Result<Self, HistoryError> {

@@ -568,3 +568,21 @@ fn only_its_owner_writes_it_and_only_the_group_reads() {
     }
     drop(recorder);
 }
+
+#[test]
+fn it_is_read_in_a_directory_that_cannot_be_written() {
+    let (place, path) = place();
+    let (mut world, mut events) = World::start(BootTime(MINUTE));
+    events.extend(traffic(&mut world, 50));
+    let mut recorder = Recorder::begin(&path, incarnation(1), "web1", ALL).unwrap();
+    append(&mut recorder, events.iter().cloned());
+    recorder.commit(world.now).unwrap();
+    drop(recorder);
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o555);
+    std::fs::set_permissions(place.path(), closed).unwrap();
+    // (Root may write anywhere, and shows nothing here.)
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!(read(&reader, incarnation(1), 0, 1 << 20).events, events);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(place.path(), open).unwrap();
+}
