@@ -302,7 +302,6 @@ impl Database {
             PRAGMA journal_mode = WAL;
             PRAGMA synchronous = NORMAL;
             PRAGMA journal_size_limit = 4194304;
-            PRAGMA cache_size = -2000;
             PRAGMA trusted_schema = OFF;";
         database.run("cannot set up", |connection| connection.execute_batch(setup))?;
         Ok(database)
@@ -333,7 +332,12 @@ impl Database {
             )?;
         let database = Self { connection, path: path.to_owned() };
         let patience = std::time::Duration::from_secs(5);
-        database.run("cannot set up", |connection| connection.busy_timeout(patience))?;
+        database.run("cannot set up", |connection| {
+            connection.busy_timeout(patience)?;
+            // Blocks are read once, and the system has a cache of its own: half a megabyte holds
+            // the inner pages, where SQLite would take two.
+            connection.pragma_update(None, "cache_size", -512)
+        })?;
         Ok(database)
     }
 
