@@ -1,4 +1,5 @@
-//! Watching: a thread of its own asks the source and writes what it says into the log.
+//! Watching: a thread of its own asks the source and writes what it says into the log. (Another
+//! one, [`crate::flush`], makes it durable; only then is it told.)
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 /// The log, shared by the thread that fills it and the tasks that serve it.
 pub(crate) struct SharedLog {
     log: Mutex<Log>,
-    /// Counts the changes of the log.
+    /// Counts what became fit to be told.
     changed: watch::Sender<u64>,
     /// From the look before the last to the last, in nanoseconds.
     interval: AtomicU64,
@@ -26,21 +27,14 @@ impl SharedLog {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells when the log has changed.
+    /// Tells when the log has something new to tell.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    fn touch(&self) {
+    pub(crate) fn touch(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
-}
-
-/// How much of the log is kept.
-#[derive(Clone, Copy)]
-pub(crate) struct Keep {
-    pub(crate) nanoseconds: u64,
-    pub(crate) bytes: usize,
 }
 
 /// Looks further apart than this, and than three times the usual, leave a gap, in nanoseconds: twice
@@ -55,7 +49,6 @@ const LATE: u64 = 2_000_000_000;
 pub(crate) fn watch(
     source: &mut dyn Source,
     shared: &SharedLog,
-    keep: Keep,
     stop: &AtomicBool,
 ) -> Result<(), ProbeError> {
     let mut failing_since: Option<BootTime> = None;
@@ -68,7 +61,7 @@ pub(crate) fn watch(
                     let (end, cause) = (batch.watched_until, GapCause::SourceFailed);
                     Gap { begin, end, cause }
                 });
-                record(shared, batch, gap, source.keeps_up(), keep);
+                record(shared, batch, gap, source.keeps_up());
             }
             Err(error) if error.is_final() => return Err(error),
             Err(error) => {
@@ -86,7 +79,7 @@ pub(crate) fn watch(
     }
     // What happened until the end, for updaters that are being told.
     if let Ok(batch) = source.collect() {
-        record(shared, batch, None, source.keeps_up(), keep);
+        record(shared, batch, None, source.keeps_up());
     }
     Ok(())
 }
@@ -111,15 +104,8 @@ fn counted(counts: &[Count]) -> Option<String> {
 /// Writes one answer of the source into the log.
 ///
 /// `keeps_up`: what happened before a late answer is in it all the same.
-pub(crate) fn record(
-    shared: &SharedLog,
-    batch: Batch,
-    gap: Option<Gap>,
-    keeps_up: bool,
-    keep: Keep,
-) {
+pub(crate) fn record(shared: &SharedLog, batch: Batch, gap: Option<Gap>, keeps_up: bool) {
     let mut log = shared.lock();
-    let before = log.newest();
     // A look that came this late (a stopped process, a host out of breath) did not watch.
     let last = log.watched_until();
     // One that always comes late, because looking takes so long, says so by its pause.
@@ -139,12 +125,6 @@ pub(crate) fn record(
         log.push(time, change);
     }
     log.watched(batch.watched_until);
-    log.prune(batch.watched_until.minus(keep.nanoseconds), keep.bytes);
-    let changed = log.newest() != before;
-    drop(log);
-    if changed {
-        shared.touch();
-    }
 }
 
 /// A thread that watches, and how to stop it.
@@ -158,15 +138,14 @@ impl Watcher {
     pub(crate) fn start(
         mut source: Box<dyn Source>,
         shared: Arc<SharedLog>,
-        keep: Keep,
-        ended: tokio::sync::oneshot::Sender<()>,
+        ended: tokio::sync::mpsc::Sender<&'static str>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("watch".to_owned()).spawn({
             let stop = Arc::clone(&stop);
             move || {
-                let result = watch(source.as_mut(), &shared, keep, &stop);
-                let _ = ended.send(()); // nobody listens any more while stopping
+                let result = watch(source.as_mut(), &shared, &stop);
+                let _ = ended.try_send("its source"); // nobody listens any more while stopping
                 result.map(|()| counted(&source.counts()))
             }
         })?;

@@ -34,7 +34,7 @@ pub use event::{
     TranslationGone,
 };
 pub use history::History;
-pub use log::{Incarnation, Log, Position, Since};
+pub use log::{Incarnation, Log, Position, Since, StillTrue};
 pub use process::{Ancestor, BootId, Details, MOST_ANCESTORS, Process, ProcessId, ProcessKey};
 pub use socket::{Namespace, NamespaceId, Role, Socket, SocketId};
 pub use vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};

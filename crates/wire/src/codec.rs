@@ -178,7 +178,13 @@ mod tests {
         golden(&Reply::Refused(Refusal::Version { oldest: 1, newest: 2 }), "04000000 01 00 01 02");
         golden(&Reply::Refused(Refusal::Ahead { asked: 9, newest: 8 }), "04000000 01 01 09 08");
         let event = Event { sequence: 1, time: BootTime(2), change: Change::Listed };
-        golden(&Reply::StillTrue(vec![event]), "05000000 03 01 01 02 0b");
+        golden(&Reply::StillTrue(vec![event.clone()]), "05000000 03 01 01 02 0b");
+        golden(
+            &Reply::Incarnation(Position { incarnation, sequence: 300 }),
+            &format!("25000000 06 {} {} 03 fb2c01", "aa".repeat(16), "bb".repeat(16)),
+        );
+        golden(&Reply::Kept { through: 1, events: vec![event] }, "06000000 07 01 01 01 02 0b");
+        golden(&Reply::Ended { watched_until: BootTime(6) }, "02000000 08 06");
     }
 
     #[test]
