@@ -230,7 +230,8 @@ fn who(histories: &Histories, id: u64, at: BootTime) -> Owner {
     let (protocol, source, destination) = (Protocol::TCP, local(id), remote(id));
     let key = FlowKey { protocol, source, destination };
     let interval = Interval { first: real(at), last: real(at) };
-    let vantage = Vantage { place: Place::Outside, clock: FlowClock::Host, tolerance: 0 };
+    let (place, clock) = (Place::Outside, FlowClock::Host);
+    let vantage = Vantage { place, clock, tolerance: 0, granularity: 0, icmp_types: true };
     histories.attribute(&key, interval, &vantage).source
 }
 
