@@ -140,10 +140,7 @@ static bool hear(struct connection *one)
         return false;
     for (ssize_t i = 0; i < count && one->got < sizeof one->end.id; i++)
         memcpy((unsigned char *)&one->end.id + one->got++, bytes + i, 1);
-    if (count > 0)
-        return false;
-    finish(one->fd, &one->end); /* FIN, or RST */
-    return true;
+    return count <= 0; /* FIN, or RST */
 }
 
 /* Serves whatever it accepts from `listeners` and whatever is passed to it through `channel`. */
@@ -192,8 +189,13 @@ static noreturn void work(const struct options *options, const int *listeners, i
                 takes = 1;
             } else {
                 struct connection *one = events[i].data.ptr;
-                if (hear(one))
+                if (hear(one)) {
+                    /* By hand: whoever passed the descriptor may not have closed its own yet, and
+                     * epoll only forgets a socket that nobody has open (epoll(7)). */
+                    epoll_ctl(poll, EPOLL_CTL_DEL, one->fd, NULL);
+                    finish(one->fd, &one->end);
                     free(one);
+                }
             }
             for (int t = 0; t < takes; t++) {
                 if (options->receive_id) {
@@ -253,6 +255,7 @@ static noreturn void fork_for_each(const struct options *options, const int *lis
             do
                 epoll_wait(poll, &event, 1, -1);
             while (!hear(&one));
+            finish(one.fd, &one.end);
             _exit(0);
         }
         close(one.fd);
