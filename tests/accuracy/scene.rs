@@ -10,7 +10,7 @@ use procflow_core::Protocol;
 
 use crate::Trouble;
 use crate::load::{Load, Pace, Running, Server};
-use crate::score::Score;
+use crate::score::{Score, right_for_others};
 use crate::table::Row;
 use crate::tracker::Tracker;
 use crate::truth::{Actor, Flow, Seen, flows};
@@ -39,7 +39,7 @@ impl Stage {
     /// Whether the kernel tells this source of every socket. The bars are for such a source; one
     /// that looks every so often must only never be wrong, and meet A3.
     pub fn is_told(&self) -> bool {
-        self.source == "ebpf" || self.source == "auto"
+        self.source == "ebpf"
     }
 
     /// What a source that is told must reach, in percent.
@@ -264,9 +264,8 @@ impl<'a> Scene<'a> {
 
 /// Callers, servers, whoever pings, and the kernel: a row each.
 pub fn rows(stage: &Stage, answered: &Answered) -> Vec<Row> {
-    let mut who = ["client", "server", "ping", "kernel"].map(|name| (name, Score::default()));
-    for answer in &answered.answers {
-        let Answer { flow, source, destination } = answer;
+    let mut who = ["client", "server", "ping", "kernel"].map(|name| (name, Vec::new()));
+    for Answer { flow, source, destination } in &answered.answers {
         for (role, actor, owner) in [(0, flow.source, source), (1, flow.destination, destination)] {
             let Some(actor) = actor else { continue };
             let role = match actor {
@@ -274,19 +273,27 @@ pub fn rows(stage: &Stage, answered: &Answered) -> Vec<Row> {
                 _ if flow.key.protocol == Protocol::ICMP => 2,
                 Actor::Process { .. } => role,
             };
-            who[role].1.add(actor, owner, stage.tick, || flow.key.to_string());
+            who[role].1.push((flow, actor, owner));
         }
     }
     let pace = answered.pace.map(Pace::per_second);
-    who.into_iter()
-        .filter(|(_, score)| score.ends > 0)
-        .map(|(name, score)| Row {
+    let row = |(name, ends): (&str, Vec<(&Flow, Actor, &Owner)>)| {
+        let mut score = Score::default();
+        for (flow, actor, owner) in &ends {
+            score.add(*actor, owner, stage.tick, || flow.key.to_string());
+        }
+        let ends: Vec<(Actor, &Owner)> =
+            ends.into_iter().map(|(_, actor, owner)| (actor, owner)).collect();
+        let others = right_for_others(&ends, stage.tick).filter(|&count| count > 0);
+        let control = |count| format!("{count} answers would be right for other processes as well");
+        Row {
             what: format!("{}: {name}", answered.what),
             reached: pace,
             score,
             recall: answered.recall,
             may_guess: !stage.is_told(),
-            faults: Vec::new(),
-        })
-        .collect()
+            faults: others.map(control).into_iter().collect(),
+        }
+    };
+    who.into_iter().filter(|(_, ends)| !ends.is_empty()).map(row).collect()
 }

@@ -53,6 +53,8 @@ pub struct Score {
     /// All ends that were asked for.
     pub ends: usize,
     pub right: usize,
+    /// Of the right ones, those that were observed, and not guessed and marked so.
+    pub observed: usize,
     /// All wrong ones …
     pub wrong: usize,
     /// … and those of them that were marked as no observation.
@@ -72,10 +74,12 @@ impl Score {
         match mark(actor, owner, tick) {
             Mark::Right => {
                 self.right += 1;
-                self.named += match owner {
-                    Owner::Known { holders, .. } => holders.len(),
-                    _ => 1,
+                let (named, observed) = match owner {
+                    Owner::Known { holders, quality } => (holders.len(), quality.is_observation()),
+                    _ => (1, true),
                 };
+                self.named += named;
+                self.observed += usize::from(observed);
             }
             Mark::Wrong { marked } => {
                 self.wrong += 1;
@@ -102,6 +106,11 @@ impl Score {
         }
     }
 
+    /// Observed ones of the right ones, in percent.
+    pub fn observed_share(&self) -> f64 {
+        percent(self.observed, self.right)
+    }
+
     /// Processes named by a right answer, on average.
     pub fn named_each(&self) -> f64 {
         percent(self.named, self.right.max(1)) / 100.0
@@ -112,6 +121,19 @@ impl Score {
         let gaps = self.unknown.iter().filter(|(reason, _)| matches!(reason, Reason::Gap(_)));
         self.ends - self.right - gaps.map(|(_, count)| count).sum::<usize>()
     }
+}
+
+/// The control: how many answers would also be right if everybody had done what somebody else did -
+/// half the list away, so that neighbours who shared something do not count. Where each end is another
+/// process' it must be none, or right means nothing. `None` where processes act more than once.
+pub fn right_for_others(ends: &[(Actor, &Owner)], tick: u64) -> Option<usize> {
+    let actors: std::collections::BTreeSet<Actor> = ends.iter().map(|(actor, _)| *actor).collect();
+    if actors.len() < ends.len() || ends.len() < 2 {
+        return None;
+    }
+    let others = ends.iter().cycle().skip(ends.len() / 2);
+    let pairs = ends.iter().zip(others);
+    Some(pairs.filter(|((_, owner), (other, _))| mark(*other, owner, tick) == Mark::Right).count())
 }
 
 /// An answer in a few words.
@@ -128,7 +150,8 @@ fn brief(owner: &Owner) -> String {
     }
 }
 
-fn percent(part: usize, whole: usize) -> f64 {
+/// A part of a whole in percent; of nothing, none.
+pub fn percent(part: usize, whole: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts of connections, far below 2^52")]
     let (part, whole) = (part as f64, whole as f64);
     if whole == 0.0 { 0.0 } else { 100.0 * part / whole }
@@ -186,6 +209,25 @@ mod tests {
         score.add(ACTOR, &shared, TICK, String::new);
         assert_eq!((score.right, score.named), (1, 3));
         assert!((score.named_each() - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_right_for_everybody_is_found_out() {
+        let actor = |pid| Actor::Process { pid, start: 0 };
+        let (one, two) = (known(&[(1, 0)], Quality::Exact), known(&[(2, 0)], Quality::Exact));
+        let honest = [(actor(1), &one), (actor(2), &two)];
+        assert_eq!(right_for_others(&honest, TICK), Some(0));
+        let both = known(&[(1, 0), (2, 0)], Quality::Exact);
+        assert_eq!(right_for_others(&[(actor(1), &both), (actor(2), &both)], TICK), Some(2));
+        assert_eq!(right_for_others(&[(actor(1), &one), (actor(1), &one)], TICK), None);
+    }
+
+    #[test]
+    fn a_right_guess_is_right_but_was_not_observed() {
+        let mut score = Score::default();
+        score.add(ACTOR, &known(&[(77, 1234 * TICK)], Quality::Listener), TICK, String::new);
+        score.add(ACTOR, &known(&[(77, 1234 * TICK)], Quality::Exact), TICK, String::new);
+        assert_eq!((score.right, score.observed), (2, 1));
     }
 
     #[test]

@@ -60,11 +60,12 @@ impl Line {
     }
 }
 
-/// The head of the table. *wrong*: named somebody else as if that had been observed; *guess*: the
+/// The head of the table. *seen*: right answers that were observed, the others are right guesses,
+/// marked as such; *wrong*: named somebody else as if that had been observed; *guess*: the
 /// same, but marked as no observation; *each*: processes that a right answer names, on average.
 pub fn head() {
     println!(
-        "{:<4} {:<9} {:<44} {:>7} {:>7} {:>7} {:>7} {:>5} {:>5} {:>5} {:>4}  unknown by reason",
+        "{:<4} {:<9} {:<44} {:>7} {:>7} {:>7} {:>7} {:>5} {:>5} {:>5} {:>5} {:>4}  unknown by reason",
         "bar",
         "source",
         "what",
@@ -72,6 +73,7 @@ pub fn head() {
         "ends",
         "recall",
         "precis.",
+        "seen",
         "wrong",
         "guess",
         "ambig",
@@ -89,11 +91,12 @@ pub fn show(bar: &str, source: &str, line: &Line) {
             let reasons: Vec<String> =
                 score.unknown.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
             println!(
-                "{bar:<4} {source:<9} {:<44} {reached:>7} {:>7} {:>6.2}% {:>6.2}% {:>5} {:>5} {:>5} {:>4.1}  {}{verdict}",
+                "{bar:<4} {source:<9} {:<44} {reached:>7} {:>7} {:>6.2}% {:>6.2}% {:>4.0}% {:>5} {:>5} {:>5} {:>4.1}  {}{verdict}",
                 row.what,
                 score.ends,
                 score.recall(),
                 score.precision(),
+                score.observed_share(),
                 score.wrong - score.guessed,
                 score.guessed,
                 score.ambiguous,
@@ -145,6 +148,7 @@ pub fn json(to: &mut impl Write, bar: &str, source: &str, line: &Line) -> std::i
             write(&format!("{what}, wrong"), count(wrong), "ends", Some(wrong == 0))?;
             let guessed = (!row.may_guess).then_some(score.guessed == 0);
             write(&format!("{what}, wrong guesses"), count(score.guessed), "ends", guessed)?;
+            write(&format!("{what}, observed of right"), score.observed_share(), "%", None)?;
             write(&format!("{what}, ambiguous"), count(score.ambiguous), "ends", None)?;
             for (reason, number) in &score.unknown {
                 write(&format!("{what}, {reason}"), count(*number), "ends", None)?;

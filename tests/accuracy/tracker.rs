@@ -58,7 +58,9 @@ impl Tracker {
         // Free a moment ago; another program could take it, but has no reason to.
         let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = state.with_extension("log");
-        let child = Command::new(PROGRAM)
+        // It must not outlive whoever started it, not even one that was killed.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", PROGRAM])
             .arg(port.to_string())
             .arg("--state")
             .arg(&state)
