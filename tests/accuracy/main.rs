@@ -17,6 +17,7 @@ mod kernel_made;
 mod load;
 mod losses;
 mod pull;
+mod rival;
 mod scene;
 #[allow(unused_imports, dead_code, reason = "their tests run in tests/scoring.rs")]
 mod score;
@@ -123,7 +124,7 @@ fn run(args: &Args) -> Result<bool, Trouble> {
         skip("the accuracy suite: it needs root (namespaces, other users' sockets)");
         return Ok(true);
     }
-    for tool in ["ip", "nft", "getconf"] {
+    for tool in ["ip", "nft", "getconf", "setpriv"] {
         let search = format!("command -v {tool}");
         if !std::process::Command::new("sh").args(["-c", &search]).output()?.status.success() {
             skip(format_args!("the accuracy suite: {tool} is not installed"));
@@ -134,11 +135,13 @@ fn run(args: &Args) -> Result<bool, Trouble> {
     let place = tempfile::Builder::new().prefix("procflow-accuracy").tempdir()?;
     let path = args.keep.clone().unwrap_or_else(|| place.path().to_owned());
     std::fs::create_dir_all(&path)?;
+    let undertaker = world::Undertaker::new()?;
+    undertaker.leave(&format!("rm -rf '{}'", place.path().display()))?;
     let mut json = args.json.as_ref().map(File::create).transpose()?.map(BufWriter::new);
     let mut stage = Stage {
         load: load::Load::build(&path)?,
         place: path,
-        undertaker: world::Undertaker::new()?,
+        undertaker,
         source: String::new(),
         short: args.short,
         tick: tick()?,
@@ -187,6 +190,20 @@ fn run(args: &Args) -> Result<bool, Trouble> {
         }
         for bar in alone {
             tell(bar, (bar.play)(&stage))?;
+        }
+    }
+    // The whole suite also measures somebody else by the same truth.
+    if !args.short && args.bar.is_empty() {
+        match rival::installed().and_then(|python| rival::play(&stage, &python)) {
+            Ok(played) => {
+                for line in played {
+                    table::show("vs.", "nfstream", &line);
+                    if let Some(json) = &mut json {
+                        table::json(json, "vs.", "nfstream", &line)?;
+                    }
+                }
+            }
+            Err(trouble) => skip(format_args!("the comparison with nfstream: {trouble}")),
         }
     }
     if let Some(json) = &mut json {
