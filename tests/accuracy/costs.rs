@@ -49,7 +49,7 @@ fn added(stage: &Stage) -> Result<Vec<Line>, Trouble> {
         figure(
             "added to a connection (mean)",
             mean,
-            (stage.is_told() && !stage.short).then_some(mean - half <= 10.0),
+            (stage.is_told() && !stage.short).then_some(mean <= 10.0),
         ),
         figure("added to a connection (95 % interval, +-)", half, None),
     ])
@@ -94,6 +94,8 @@ fn used(stage: &Stage) -> Result<Vec<Line>, Trouble> {
     let after = scene.tracker.usage()?;
     drop(statistics);
     let (all, histories) = scene.answers()?;
+    // What goes to disk goes there in its own time.
+    let after = Usage { disk: scene.tracker.usage()?.disk, ..after };
     let intervals: usize = histories.iter().map(procflow_binding::History::len).sum();
     let connections: usize = all.iter().map(|answered| answered.answers.len()).sum();
     Ok(figures(stage, &before, &after, intervals, connections))
