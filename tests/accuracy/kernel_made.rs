@@ -48,9 +48,11 @@ pub fn every_kind(stage: &Stage) -> Result<Vec<Line>, Trouble> {
     })?;
     let mut rows = scene.rows()?;
     for row in &mut rows {
-        // An ICMP record carries no echo id: who of several pings it was cannot be exact, and the
-        // bar only asks for the kernel's part.
-        if row.what.ends_with("ping") {
+        // An ICMP record carries no echo id: which of several pings it was cannot be exact, and the
+        // bar only asks for the kernel's part. What a bystander provokes is asked in the act that
+        // is about it.
+        let bystander = row.what.ends_with("echo reply") && !row.what.starts_with("echo");
+        if row.what.ends_with("ping") || bystander {
             row.recall = None;
         }
     }

@@ -264,16 +264,27 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// Who acts.
+const WHO: [&str; 6] =
+    ["client", "server", "ping", "kernel", "kernel, ICMP error", "kernel, echo reply"];
+
+/// Type 0, code 0 (RFC 792), as NetFlow has it.
+const ECHO_REPLY: u16 = 0;
+
 /// Callers, servers, whoever pings, and the kernel: a row each.
 pub fn rows(stage: &Stage, answered: &Answered) -> Vec<Row> {
-    let mut who = ["client", "server", "ping", "kernel"].map(|name| (name, Vec::new()));
+    let mut who = WHO.map(|name| (name, Vec::new()));
     for Answer { flow, source, destination } in &answered.answers {
         for (role, actor, owner) in [(0, flow.source, source), (1, flow.destination, destination)] {
             let Some(actor) = actor else { continue };
+            let icmp = flow.key.protocol == Protocol::ICMP;
+            let echo = icmp && flow.key.destination.port() == ECHO_REPLY;
             let role = match actor {
-                Actor::Kernel => 3,
-                _ if flow.key.protocol == Protocol::ICMP => 2,
+                Actor::Process { .. } if icmp => 2,
                 Actor::Process { .. } => role,
+                Actor::Kernel if echo => 5,
+                Actor::Kernel if icmp => 4,
+                Actor::Kernel => 3,
             };
             who[role].1.push((flow, actor, owner));
         }

@@ -142,21 +142,21 @@ impl Drop for Tracker {
     }
 }
 
-/// Reads `tracker: kernel events: 10 attempted, 9 consumed, 1 lost`, the last such line.
+/// Reads the total of `tracker: events of the kernel: 10 attempted = 9 consumed + 1 lost (…)`.
 fn counters(said: &str) -> Option<Counters> {
-    let line = said.lines().rev().find_map(|line| line.strip_prefix("tracker: kernel events: "))?;
-    let mut counters = Counters { attempted: 0, consumed: 0, lost: 0 };
-    for part in line.split(", ") {
-        let (number, word) = part.split_once(' ')?;
-        let number = number.parse().ok()?;
-        match word.trim() {
-            "attempted" => counters.attempted = number,
-            "consumed" => counters.consumed = number,
-            "lost" => counters.lost = number,
-            _ => {}
-        }
-    }
-    Some(counters)
+    let mark = "tracker: events of the kernel: ";
+    let line = said.lines().rev().find_map(|line| line.strip_prefix(mark))?;
+    let total = line.split('(').next()?;
+    let words: Vec<&str> = total.split_whitespace().collect();
+    let before = |what: &str| {
+        let at = words.iter().position(|word| *word == what)?;
+        words.get(at.checked_sub(1)?)?.parse().ok()
+    };
+    Some(Counters {
+        attempted: before("attempted")?,
+        consumed: before("consumed")?,
+        lost: before("lost")?,
+    })
 }
 
 /// Run time and runs of the BPF programs whose descriptors it holds (the kernel fills them in while
