@@ -78,7 +78,7 @@ struct Args {
 }
 
 /// In the short form so many bars are played at a time: most of it is waiting.
-const SIDE_BY_SIDE: usize = 4;
+const SIDE_BY_SIDE: usize = 5;
 
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 
