@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use procflow_binding::{Histories, Position};
+use procflow_binding::{Histories, Incarnation};
 use procflow_wire::{Admission, Client, Delivery, Mode, PublicKey, SecretKey, TlsIdentity};
 use quinn::crypto::rustls::QuicClientConfig;
 
@@ -39,7 +39,7 @@ pub fn pull(state: &Path, port: u16) -> Result<Histories, Trouble> {
         let mut client = Client::new("accuracy", tracker.host(), None, Mode::Pull);
         let (mut send, mut receive) = connection.open_bi().await?;
         let mut histories = Histories::default();
-        let mut known = None;
+        let mut of = None;
         let mut bytes = vec![0; 64 << 10];
         loop {
             while let Some(frame) = client.poll_transmit() {
@@ -52,7 +52,7 @@ pub fn pull(state: &Path, port: u16) -> Result<Histories, Trouble> {
             let count = tokio::time::timeout(patience, receive.read(&mut bytes)).await??;
             let count = count.ok_or("the tracker hung up")?;
             client.receive(&bytes[..count], |delivery| {
-                deliver(delivery, &mut known, &mut histories);
+                deliver(delivery, &mut of, &mut histories);
             })?;
         }
         connection.close(0_u32.into(), b"");
@@ -61,16 +61,18 @@ pub fn pull(state: &Path, port: u16) -> Result<Histories, Trouble> {
     })
 }
 
-fn deliver(delivery: Delivery, known: &mut Option<Position>, histories: &mut Histories) {
-    if let Delivery::Welcome { incarnation, .. } = &delivery {
-        *known = Some(Position { incarnation: *incarnation, sequence: 0 });
+fn deliver(delivery: Delivery, of: &mut Option<Incarnation>, histories: &mut Histories) {
+    if let Delivery::Incarnation(incarnation) = delivery {
+        *of = Some(incarnation);
     }
-    let Some(Position { incarnation, .. }) = known else { return };
+    let Some(incarnation) = of else { return };
     let history = histories.entry(incarnation.host, incarnation.boot);
     match delivery {
-        Delivery::Welcome { .. } => {}
+        Delivery::Welcome { .. } | Delivery::Incarnation(_) => {}
+        Delivery::Ended(until) | Delivery::UpToDate { watched_until: until, .. } => {
+            history.watched_until(until);
+        }
         Delivery::Dropped(until) => history.dropped(until),
         Delivery::Event(event) => history.apply(event),
-        Delivery::UpToDate { watched_until, .. } => history.watched_until(watched_until),
     }
 }

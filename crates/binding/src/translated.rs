@@ -27,7 +27,9 @@ pub(crate) struct Turned<'a> {
     life: (BootTime, BootTime),
     /// It was seen while the flow lasted.
     in_time: bool,
-    /// However the clock was off.
+    /// It may have been there while the flow lasted.
+    fits: bool,
+    /// It was seen while the flow lasted, however the clock was off.
     certain: bool,
 }
 
@@ -57,6 +59,7 @@ struct Way<'a> {
     first_seen: BootTime,
     last_seen: BootTime,
     in_time: bool,
+    fits: bool,
     certain: bool,
 }
 
@@ -74,6 +77,7 @@ impl History {
                 seen: (first_seen, last_seen),
                 life: (presence.earliest(), presence.latest(now)),
                 in_time: question.in_time(first_seen, last_seen),
+                fits: question.in_time(presence.earliest(), presence.latest(now)),
                 certain: question.certain(first_seen, last_seen),
             }
         });
@@ -159,7 +163,9 @@ impl History {
             self.ask(&real, namespace)
         };
         match owner {
-            Owner::Known { holders, .. } if !way.in_time => {
+            // A translation is told a moment after its first packet, when a short connection is over
+            // already. The socket that it leads to says when that was.
+            Owner::Known { holders, .. } if !way.fits => {
                 Owner::Known { holders, quality: Quality::Extrapolated }
             }
             Owner::Known { holders, quality: Quality::Exact | Quality::LocalEndpoint } => {
@@ -226,18 +232,19 @@ fn ways<'a>(turned: &[Turned<'a>]) -> Vec<Way<'a>> {
     let mut ways: Vec<Way<'a>> = Vec::new();
     for &turned in turned {
         let (first_seen, last_seen) = turned.seen;
-        let Turned { in_time, certain, .. } = turned;
+        let Turned { in_time, fits, certain, .. } = turned;
         match ways.iter_mut().find(|way| way.turned[0].turn.real == turned.turn.real) {
             Some(way) => {
                 way.first_seen = way.first_seen.min(first_seen);
                 way.last_seen = way.last_seen.max(last_seen);
                 way.in_time |= in_time;
+                way.fits |= fits;
                 way.certain |= certain;
                 way.turned.push(turned);
             }
             None => {
                 let turned = vec![turned];
-                ways.push(Way { turned, first_seen, last_seen, in_time, certain });
+                ways.push(Way { turned, first_seen, last_seen, in_time, fits, certain });
             }
         }
     }

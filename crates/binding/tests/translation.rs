@@ -346,6 +346,23 @@ fn the_same_port_of_one_container_again_is_asked_for_in_its_own_time() {
 }
 
 #[test]
+fn a_translation_that_is_told_after_a_short_connection_is_still_its() {
+    let (original, reply) = hidden();
+    let told_late = |not_before: f64| {
+        let not_before = boot(not_before);
+        let late = Translation { namespace: HOME, original, reply, not_before };
+        host(Coverage::Complete)
+            .opens(200.0, 1, tcp_in(CONTAINER, INSIDE, PEER), &[7])
+            .closes(200.01, 1)
+            .then(200.02, Change::Translation(late))
+            .tell()
+    };
+    let answer = |not_before| source(&told_late(not_before), OUTSIDE, PEER, 200.0, 200.01);
+    assert_eq!(answer(199.9), "curl translated", "it may have been there all along");
+    assert_eq!(answer(200.015), "curl extrapolated", "it was not there, as far as clocks go");
+}
+
+#[test]
 fn after_a_gap_a_translation_is_confirmed_or_over() {
     let (original, reply) = hidden();
     let story = |cause: GapCause, again: bool| {
