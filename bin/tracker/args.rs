@@ -87,7 +87,7 @@ pub(crate) struct Args {
 
     /// How much memory the latest events may take, in MiB (about 200 bytes each); who follows as
     /// they come is served from there.
-    #[arg(long, value_name = "MIB", default_value = "64")]
+    #[arg(long, value_name = "MIB", default_value = "32")]
     pub(crate) keep_memory: usize,
 
     /// Congestion control towards updaters; bbr is better over long, lossy links.

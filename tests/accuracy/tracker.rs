@@ -35,7 +35,7 @@ pub struct Counters {
 pub struct Usage {
     /// Processor time, in seconds.
     pub processor: f64,
-    /// Resident, in bytes.
+    /// Its own resident memory (RssAnon: the ring is the kernel's), in bytes.
     pub resident: u64,
     /// Its state directory, in bytes.
     pub disk: u64,
@@ -123,8 +123,8 @@ impl Tracker {
         let status = fs::read_to_string(process.join("status"))?;
         let resident = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
-            .ok_or("no VmRSS")?;
+            .find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"))
+            .ok_or("no RssAnon")?;
         Ok(Usage {
             processor: f64::from(ticks) * crate::tick()? as f64 / 1e9,
             resident: resident.parse::<u64>()? * 1024,

@@ -41,3 +41,22 @@ void cost(const struct options *options)
         fflush(stdout);
     }
 }
+
+/* Opens and closes so many sockets, one after the other, at the pace that was asked for: each is one
+ * interval of a history. Says the number when done; a line on standard input asks for it. */
+void churn(const struct options *options)
+{
+    ready();
+    char line[64];
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        uint64_t begin = now().boot;
+        for (unsigned number = 0; number < options->count; number++) {
+            uint64_t due = begin + (uint64_t)(number * 1e9 / options->rate);
+            if (number % 100 == 0 && now().boot < due)
+                sleep_us((unsigned)((due - now().boot) / 1000));
+            close(bound_socket(&options->at[number % (unsigned)options->at_count], SOCK_DGRAM));
+        }
+        printf("%u\n", options->count);
+        fflush(stdout);
+    }
+}

@@ -66,5 +66,6 @@ void refused_tcp(const struct options *options);
 void refused_udp(const struct options *options);
 void echoes(const struct options *options);
 void cost(const struct options *options);
+void churn(const struct options *options);
 
 #endif

@@ -190,7 +190,7 @@ static const struct scenario {
     {"tcp-calls", tcp_calls},     {"tcp-serve", tcp_serve},   {"tcp-activated", tcp_activated},
     {"udp-sends", udp_sends},     {"udp-serve", udp_serve},   {"udp-receivers", udp_receivers},
     {"refused-tcp", refused_tcp}, {"refused-udp", refused_udp}, {"echoes", echoes},
-    {"cost", cost},
+    {"cost", cost},               {"churn", churn},
 };
 
 static void enter(const char *netns)
