@@ -211,6 +211,34 @@ fn with_a_few_capabilities_it_needs_no_root() {
 }
 
 #[test]
+fn the_doctor_says_what_is_lost_and_how_to_gain_it() {
+    let _alone = alone();
+    let lab = Lab::new();
+    if !root() || !installed("setpriv") || !ebpf_runs(&lab) {
+        return;
+    }
+    let healthy = Command::new(own_tracker()).args(["doctor", "--json"]).output();
+    let (copy, _) = for_nobody(&lab);
+    let poor = as_nobody("-all").arg(&copy).args(["doctor", "--json"]).output();
+    let poor_text = as_nobody("-all").arg(&copy).arg("doctor").output().unwrap();
+    let json = |output: std::io::Result<std::process::Output>| -> serde_json::Value {
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (healthy, poor) = (json(healthy), json(poor));
+    assert_eq!((&healthy["uses"], &poor["uses"]), (&"ebpf".into(), &"sock-diag".into()));
+    assert_eq!(healthy["sources"][0]["complete"], true);
+    let ebpf = &poor["sources"][0];
+    assert_eq!((&ebpf["source"], &ebpf["works"]), (&"ebpf".into(), &false.into()));
+    assert!(ebpf["remedy"].as_str().unwrap().contains("CAP_BPF"), "{ebpf}");
+    let said = String::from_utf8(poor_text.stdout).unwrap();
+    for part in ["ebpf       does not work", "to gain  run it as root", "would use sock-diag"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
 fn built_without_clang_it_runs_on_the_next_source() {
     let _alone = alone();
     if std::env::var_os("CI").is_none() {

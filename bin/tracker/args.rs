@@ -107,13 +107,15 @@ pub(crate) struct Args {
     pub(crate) quiet: bool,
 }
 
-/// Questions to the history. A tracker may run meanwhile.
+/// Questions to the history, and to the host. A tracker may run meanwhile.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Says who held an endpoint at a moment.
     Query(QueryArgs),
     /// Writes a stretch of the history into a file.
     Export(ExportArgs),
+    /// Says which sources work on this host, what each would miss and how to gain that.
+    Doctor(DoctorArgs),
 }
 
 /// `tracker query`.
@@ -172,6 +174,14 @@ pub(crate) struct ExportArgs {
     /// The tracker's state directory [default: as for the tracker].
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+}
+
+/// `tracker doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Print it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Where an address means what it says.

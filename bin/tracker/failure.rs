@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     Bind { address: SocketAddr, source: io::Error },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
+    #[error("no source works on this host")]
+    NoSource,
     #[error("there is no group {0:?}")]
     NoGroup(String),
     #[error("no home directory; say where to keep keys with --state DIR")]

@@ -5,6 +5,7 @@
 
 mod archive;
 mod args;
+mod doctor;
 mod export;
 mod failure;
 mod flush;

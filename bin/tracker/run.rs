@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::archive::Archive;
 use crate::args::{Args, Command};
+use crate::doctor::doctor;
 use crate::export::export;
 use crate::failure::Failure;
 use crate::flush::{Flush, Flusher, Keep};
@@ -27,6 +28,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match &args.command {
         Some(Command::Query(args)) => query(args),
         Some(Command::Export(args)) => export(args),
+        Some(Command::Doctor(args)) => doctor(args),
         None => track(args),
     }
 }

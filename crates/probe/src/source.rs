@@ -172,6 +172,9 @@ impl Shortfall {
             Self::OtherNamespaces => "run it as root, or with CAP_SYS_ADMIN",
             Self::PidNamespace => "run it in the host's pid namespace (docker run --pid=host)",
             Self::NoSockDiag { .. } => "run a kernel with CONFIG_INET_DIAG",
+            Self::NoTranslations { .. } | Self::PolledTranslations { .. } => {
+                "run it as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"
+            }
             Self::Program { .. } => "run a newer kernel (6.3 knows all programs)",
             _ => return None,
         };
