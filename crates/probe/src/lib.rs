@@ -30,7 +30,13 @@ mod look;
 #[cfg(target_os = "linux")]
 mod namespace;
 #[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
+mod netlink_call;
+#[cfg(target_os = "linux")]
 mod netns_cookie;
+#[cfg(target_os = "linux")]
+mod proc_connector;
 #[cfg(target_os = "linux")]
 mod procfs;
 #[cfg(target_os = "linux")]

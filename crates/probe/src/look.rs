@@ -11,6 +11,7 @@ use procflow_binding::{Held, Namespace, NamespaceId, ProcessKey, Table};
 
 use crate::namespace::{Home, Places, Refusal};
 use crate::polled::Taker;
+use crate::proc_connector::ProcConnector;
 use crate::process::{Facts, sees_all_pids};
 use crate::procfs::Descriptors;
 use crate::sock_diag::{self, Dumps, Entry};
@@ -24,6 +25,8 @@ const TRIES: usize = 3;
 /// Takes looks, and remembers what makes the next one cheap.
 pub(crate) struct Looks {
     descriptors: Descriptors,
+    /// Where the kernel tells of processes.
+    processes: Option<ProcConnector>,
     dumps: Dumps,
     facts: Facts,
     /// Of all namespaces one after the other; kept for its memory.
@@ -31,6 +34,8 @@ pub(crate) struct Looks {
     period: Duration,
     capabilities: Capabilities,
     own_pids: bool,
+    /// What could not be opened.
+    refused: Vec<Shortfall>,
     shortfalls: Vec<Shortfall>,
     /// The thread was left in a foreign namespace. Every later answer would be about that one.
     stranded: bool,
@@ -47,14 +52,24 @@ impl Looks {
     /// Makes sure that sock_diag works and processes can be listed.
     pub(crate) fn open(period: Duration) -> Result<Self, ProbeError> {
         sock_diag::works()?;
+        // Before the first listing, so that no process falls between.
+        let (processes, refused) = match ProcConnector::open() {
+            Ok(processes) => (Some(processes), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let mut looks = Self {
             descriptors: Descriptors::open()?,
+            processes,
             dumps: Dumps::new(),
             facts: Facts::default(),
             entries: Vec::new(),
             period,
             capabilities: Capabilities::own(),
             own_pids: !sees_all_pids(),
+            refused: refused
+                .map(|because| Shortfall::NoProcessEvents { because })
+                .into_iter()
+                .collect(),
             shortfalls: Vec::new(),
             stranded: false,
         };
@@ -80,7 +95,24 @@ impl Looks {
         if self.own_pids {
             self.shortfalls.push(Shortfall::PidNamespace);
         }
+        self.shortfalls.extend(self.refused.iter().cloned());
+        let times = self.processes.as_ref().map_or(0, ProcConnector::overruns);
+        if times > 0 {
+            self.shortfalls.push(Shortfall::Overrun { what: "processes", times });
+        }
         self.shortfalls.extend(failed);
+    }
+
+    /// Takes in what the kernel told of processes.
+    fn hear_of_processes(&mut self) {
+        let Some(processes) = &mut self.processes else {
+            return self.descriptors.not_told();
+        };
+        let overruns = processes.overruns();
+        let read = processes.drain(|event| self.descriptors.told(event));
+        if read.is_err() || processes.overruns() != overruns {
+            self.descriptors.not_told();
+        }
     }
 
     /// Visits every namespace; fills `entries`, and of `table` the namespaces and addresses.
@@ -133,6 +165,7 @@ impl Looks {
                 break;
             }
             // Others may still be in it.
+            self.hear_of_processes();
             self.descriptors.list(table.time)?;
         }
         self.note_shortfalls(forbidden, failed);
@@ -141,6 +174,7 @@ impl Looks {
 
     /// Finds the holders of all listed sockets.
     fn find_holders(&mut self, table: &Table) -> Result<(), ProbeError> {
+        self.hear_of_processes();
         self.descriptors.read_changed();
         let unheld: HashSet<u32> = self
             .entries
@@ -192,6 +226,7 @@ impl Taker for Looks {
             });
         }
         let mut table = Table { time: clock::now()?, ..Table::default() };
+        self.hear_of_processes();
         self.descriptors.list(table.time)?;
         let sections = self.visit_all(&mut table)?;
         self.find_holders(&table)?;

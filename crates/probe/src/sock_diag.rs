@@ -17,6 +17,7 @@ use procflow_binding::{NamespaceId, Socket, SocketId};
 use procflow_core::{Endpoint, Protocol};
 
 use crate::ProbeError;
+use crate::netlink::{HEADER, Message, attribute, i32_at, messages, u32_at};
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h): the type of question and answer.
 const BY_FAMILY: u16 = 20;
@@ -39,7 +40,6 @@ const LISTEN: u8 = 10;
 /// (BOUND_INACTIVE).
 const STATES: u32 = 0xffe & !(1 << SYN_RECV);
 
-const HEADER: usize = 16; // struct nlmsghdr (netlink(7))
 const MESSAGE: usize = 72; // struct inet_diag_msg
 const QUESTION: usize = HEADER + 56; // with struct inet_diag_req_v2
 const OLD_QUESTION: usize = HEADER + 60; // with struct inet_diag_req
@@ -129,17 +129,9 @@ fn read(
     protocol: Protocol,
     mut reply: impl FnMut(Reply),
 ) -> Result<(), &'static str> {
-    let mut rest = datagram;
-    while !rest.is_empty() {
-        let length = u32_at(rest, 0).ok_or("a message header is cut off")?;
-        let length = usize::try_from(length).map_err(|_| "a message is too long")?;
-        let message = rest.get(..length).ok_or("a message is longer than its datagram")?;
-        let body = message.get(HEADER..).ok_or("a message is shorter than its header")?;
-        rest = rest.get(aligned(length)..).unwrap_or(&[]);
-
-        let kind = u16_at(message, 4).ok_or("a message has no type")?;
-        let flags = u16_at(message, 6).ok_or("a message has no flags")?;
-        if u32_at(message, 8) != Some(sequence) {
+    for message in messages(datagram) {
+        let Message { kind, flags, sequence: number, body } = message?;
+        if number != sequence {
             continue;
         }
         if u32::from(flags) & libc::NLM_F_DUMP_INTR as u32 != 0 {
@@ -192,41 +184,6 @@ fn entry(body: &[u8], protocol: Protocol) -> Result<Option<Entry>, &'static str>
         remote: Endpoint::new(remote, port(6)),
         dual_stack: v6_only == Some(&0),
     }))
-}
-
-/// The payload of the first attribute of this type (`struct nlattr`: length, type, payload).
-fn attribute(mut rest: &[u8], wanted: u16) -> Result<Option<&[u8]>, &'static str> {
-    while rest.len() >= 4 {
-        let length = usize::from(u16_at(rest, 0).unwrap_or(0));
-        let kind = u16_at(rest, 2).unwrap_or(0);
-        let payload =
-            rest.get(4..length).ok_or("an attribute's length leads out of its message")?;
-        if kind == wanted {
-            return Ok(Some(payload));
-        }
-        rest = rest.get(aligned(length)..).unwrap_or(&[]);
-    }
-    Ok(None)
-}
-
-/// Netlink puts everything on 4-byte borders, and numbers in the host's byte order.
-fn aligned(length: usize) -> usize {
-    length.saturating_add(3) & !3
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    let bytes = bytes.get(at..at + 2)?.try_into().ok()?;
-    Some(u16::from_ne_bytes(bytes))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
-    Some(u32::from_ne_bytes(bytes))
-}
-
-fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
-    let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
-    Some(i32::from_ne_bytes(bytes))
 }
 
 /// The question for all sockets of a kind.
@@ -387,19 +344,8 @@ pub(crate) fn works() -> Result<(), ProbeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A message: header and body.
-    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(HEADER + body.len()).unwrap();
-        let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(flags.to_ne_bytes());
-        bytes.extend(sequence.to_ne_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(body);
-        bytes.resize(aligned(bytes.len()), 0);
-        bytes
-    }
+    use crate::netlink::tests::message;
+    use crate::netlink::u16_at;
 
     /// The body of a socket's message, from Linux 6.18, little-endian: a listener on [::]:8080,
     /// inode 10277, cookie 0x1_0000_0002, with a shutdown attribute (8), then SKV6ONLY = 0.

@@ -95,6 +95,18 @@ pub enum Shortfall {
         /// Why.
         because: String,
     },
+    /// The kernel does not tell of processes that start.
+    NoProcessEvents {
+        /// Why.
+        because: String,
+    },
+    /// The kernel told faster than was read, and dropped what was too much.
+    Overrun {
+        /// What it told of.
+        what: &'static str,
+        /// How often.
+        times: u64,
+    },
     /// The own pid namespace is not the host's.
     PidNamespace,
     /// The system tells nothing about a process but its pid.
@@ -134,6 +146,17 @@ impl fmt::Display for Shortfall {
                 f,
                 "network namespace net:[{inode}] could not be looked into ({because}): its \
                  sockets and addresses are not seen"
+            ),
+            Self::NoProcessEvents { because } => write!(
+                f,
+                "the kernel does not tell of processes that start ({because}; it takes \
+                 CAP_NET_ADMIN in the host's own network, pid and user namespace): sockets of \
+                 processes that live shorter than from one look to the next are missed more often"
+            ),
+            Self::Overrun { what, times } => write!(
+                f,
+                "the kernel told of {what} faster than could be read, {times} times: what was \
+                 dropped is only found by looking"
             ),
             Self::PidNamespace => f.write_str(
                 "this is not the host's pid namespace: sockets of processes outside it show no \
