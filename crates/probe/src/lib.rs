@@ -16,6 +16,7 @@
 
 #![deny(unsafe_code)]
 
+mod account;
 mod address;
 mod clock;
 mod error;

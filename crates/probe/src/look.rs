@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use procflow_binding::{Held, Namespace, NamespaceId, ProcessKey, Table};
 
+use crate::account::Look;
 use crate::namespace::{Home, Places, Refusal};
 use crate::polled::Taker;
 use crate::proc_connector::ProcConnector;
@@ -46,6 +47,13 @@ struct Section {
     namespace: NamespaceId,
     /// Where the part ends; it begins where the one before ends.
     end: usize,
+}
+
+/// What visiting all namespaces came to.
+struct Visited {
+    sections: Vec<Section>,
+    /// Inodes of those that are there but were not looked into.
+    missed: BTreeSet<u64>,
 }
 
 impl Looks {
@@ -116,20 +124,21 @@ impl Looks {
     }
 
     /// Visits every namespace; fills `entries`, and of `table` the namespaces and addresses.
-    fn visit_all(&mut self, table: &mut Table) -> Result<Vec<Section>, ProbeError> {
+    fn visit_all(&mut self, table: &mut Table) -> Result<Visited, ProbeError> {
         self.entries.clear();
         let mut sections = Vec::new();
+        let mut missed = BTreeSet::new();
         let mut failed = Vec::new();
         let mut forbidden = false;
         let mut visited = HashSet::new();
-        for _ in 0..TRIES {
+        for attempt in 1..=TRIES {
             let home = Home::here()?;
             let mut places = Places::with_files(&home);
             for (pid, inode) in self.descriptors.networks() {
                 places.add_process(inode, pid);
             }
             let initial = self.descriptors.network(1).unwrap_or(home.inode);
-            let mut gone = false;
+            let mut gone = BTreeSet::new();
             for (inode, place) in places.by_inode {
                 if !visited.insert(inode) {
                     continue;
@@ -148,12 +157,16 @@ impl Looks {
                     }
                     Err(Refusal::Gone) => {
                         visited.remove(&inode);
-                        gone = true;
+                        gone.insert(inode);
                     }
-                    Err(Refusal::Forbidden) => forbidden = true,
+                    Err(Refusal::Forbidden) => {
+                        missed.insert(inode);
+                        forbidden = true;
+                    }
                     Err(Refusal::Failed(error)) if inode == home.inode => return Err(error),
                     Err(Refusal::Failed(error)) => {
-                        failed.push(Shortfall::Namespace { inode, because: error.to_string() })
+                        missed.insert(inode);
+                        failed.push(Shortfall::Namespace { inode, because: error.to_string() });
                     }
                     Err(Refusal::Stranded(error)) => {
                         self.stranded = true;
@@ -161,7 +174,12 @@ impl Looks {
                     }
                 }
             }
-            if !gone {
+            if gone.is_empty() {
+                break;
+            }
+            if attempt == TRIES {
+                // Just listed, and still not to be entered: perhaps processes come and go in it.
+                missed.extend(gone);
                 break;
             }
             // Others may still be in it.
@@ -169,7 +187,7 @@ impl Looks {
             self.descriptors.list(table.time)?;
         }
         self.note_shortfalls(forbidden, failed);
-        Ok(sections)
+        Ok(Visited { sections, missed })
     }
 
     /// Finds the holders of all listed sockets.
@@ -219,7 +237,7 @@ impl Taker for Looks {
         "sock_diag"
     }
 
-    fn take(&mut self) -> Result<Table, ProbeError> {
+    fn take(&mut self) -> Result<Look, ProbeError> {
         if self.stranded {
             return Err(ProbeError::Stranded {
                 source: std::io::Error::other("an earlier look did not find the way back"),
@@ -228,10 +246,10 @@ impl Taker for Looks {
         let mut table = Table { time: clock::now()?, ..Table::default() };
         self.hear_of_processes();
         self.descriptors.list(table.time)?;
-        let sections = self.visit_all(&mut table)?;
+        let Visited { sections, missed } = self.visit_all(&mut table)?;
         self.find_holders(&table)?;
         self.join(&sections, &mut table);
-        Ok(table)
+        Ok(Look { table, missed, ..Look::default() })
     }
 
     fn shortfalls(&self) -> &[Shortfall] {

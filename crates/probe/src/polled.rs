@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use procflow_binding::{Change, Clock, ClockSample, Coverage, Table, diff};
+use procflow_binding::{Change, Clock, ClockSample, Coverage};
 
+use crate::account::{Account, Look};
 use crate::source::{Batch, Shortfall, Source};
 use crate::{ProbeError, clock};
 
@@ -12,13 +13,13 @@ use crate::{ProbeError, clock};
 /// later finds a recent sample. 24 bytes a minute.
 const CLOCK_EVERY: u64 = 60_000_000_000;
 
-/// Takes one look at everything. A table must not depend on the one before, but the taker may
-/// remember what makes the next look cheap.
+/// Takes one look at everything. A look must not depend on the one before, but the taker may
+/// remember what makes the next one cheap.
 pub(crate) trait Taker: Send {
     /// The name of the source.
     fn name(&self) -> &'static str;
     /// One look.
-    fn take(&mut self) -> Result<Table, ProbeError>;
+    fn take(&mut self) -> Result<Look, ProbeError>;
     /// What it could not see.
     fn shortfalls(&self) -> &[Shortfall];
 }
@@ -27,8 +28,7 @@ pub(crate) trait Taker: Send {
 pub(crate) struct Polled<T> {
     taker: T,
     period: Duration,
-    /// The last look; `None` before the first.
-    table: Option<Table>,
+    account: Account,
     /// The last clock sample that was told.
     clock: Option<ClockSample>,
     /// When the last call began, and how long it took.
@@ -38,7 +38,7 @@ pub(crate) struct Polled<T> {
 impl<T: Taker> Polled<T> {
     /// Looks with `taker` every `period`.
     pub(crate) fn new(taker: T, period: Duration) -> Self {
-        Self { taker, period, table: None, clock: None, last: None }
+        Self { taker, period, account: Account::default(), clock: None, last: None }
     }
 }
 
@@ -60,23 +60,17 @@ impl<T: Taker> Source for Polled<T> {
         let sample = clock::sample()?;
         let taken = self.taker.take();
         self.last = Some((begun, begun.elapsed()));
-        let mut now = taken?;
+        let look = taken?;
 
         let mut changes = Vec::new();
         if worth_telling(self.clock, sample) {
             changes.push((sample.boot, Change::Clock(sample.real)));
             self.clock = Some(sample);
         }
-        let time = now.time;
-        let first = self.table.is_none();
-        let before = self.table.take().unwrap_or_default();
-        changes.extend(diff(&before, &mut now).into_iter().map(|change| (time, change)));
-        if first {
-            changes.push((time, Change::Listed));
-        }
-        self.table = Some(now);
+        let watched_until = look.table.time;
+        changes.extend(self.account.take_in(look));
         self.last = Some((begun, begun.elapsed()));
-        Ok(Batch { changes, watched_until: time })
+        Ok(Batch { changes, watched_until })
     }
 
     /// The rest of the period; but never less than the last look took, so that on a host with a
@@ -103,7 +97,7 @@ fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use procflow_binding::{BootTime, Held, Namespace, NamespaceId, Socket, SocketId};
+    use procflow_binding::{BootTime, Held, Namespace, NamespaceId, Socket, SocketId, Table};
     use procflow_core::{Endpoint, Timestamp};
     use std::net::Ipv4Addr;
 
@@ -114,8 +108,9 @@ mod tests {
         fn name(&self) -> &'static str {
             "shown"
         }
-        fn take(&mut self) -> Result<Table, ProbeError> {
-            self.0.remove(0).ok_or(ProbeError::Absent("an answer"))
+        fn take(&mut self) -> Result<Look, ProbeError> {
+            let table = self.0.remove(0).ok_or(ProbeError::Absent("an answer"))?;
+            Ok(Look { table, ..Look::default() })
         }
         fn shortfalls(&self) -> &[Shortfall] {
             &[]
