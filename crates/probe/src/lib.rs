@@ -3,10 +3,11 @@
 //!
 //! It keeps no history, attributes no flow, writes no file and never sleeps: the caller decides
 //! when to look. A [`Source`] is asked again and again for what happened since it was last asked.
-//! Today two can be opened, both by looking (so that what lives and dies between two looks is not
-//! seen): sock_diag(7) joined with `/proc/PID/fd`, over all network namespaces that can be
-//! entered, and, for systems without sock_diag, the `netstat2` crate. A source that is told of
-//! every socket by the kernel is to join them behind the same trait.
+//! Today two can be opened, both by looking (so that of what lives and dies between two looks the
+//! owner is not seen): sock_diag(7) joined with `/proc/PID/fd`, over all network namespaces that
+//! can be entered, which looks oftener while the kernel tells that processes start and sockets end;
+//! and, for systems without sock_diag, the `netstat2` crate. A source that is told of every socket
+//! by the kernel is to join them behind the same trait.
 //!
 //! **Not seen by either**: raw, packet, SCTP, DCCP and UDP-Lite sockets; TCP connections whose
 //! handshake is not finished (their listener answers for them); namespaces that no process has
@@ -21,11 +22,14 @@ mod address;
 mod clock;
 mod error;
 mod host;
+mod pace;
 mod polled;
 mod portable;
 mod process;
 mod source;
 
+#[cfg(target_os = "linux")]
+mod destroy;
 #[cfg(target_os = "linux")]
 mod look;
 #[cfg(target_os = "linux")]
@@ -36,6 +40,8 @@ mod netlink;
 mod netlink_call;
 #[cfg(target_os = "linux")]
 mod netns_cookie;
+#[cfg(target_os = "linux")]
+mod nsid;
 #[cfg(target_os = "linux")]
 mod proc_connector;
 #[cfg(target_os = "linux")]

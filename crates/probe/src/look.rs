@@ -7,12 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use procflow_binding::{Held, Namespace, NamespaceId, ProcessKey, Table};
+use procflow_binding::{BootTime, Held, Namespace, NamespaceId, ProcessKey, Table};
 
-use crate::account::Look;
-use crate::namespace::{Home, Places, Refusal};
+use crate::account::{Ended, Look};
+use crate::destroy::{Destroyed, Report};
+use crate::namespace::{Home, Places, Refusal, Tools};
+use crate::nsid::Numbers;
+use crate::pace::Pace;
 use crate::polled::Taker;
-use crate::proc_connector::ProcConnector;
+use crate::proc_connector::{Event, ProcConnector};
 use crate::process::{Facts, sees_all_pids};
 use crate::procfs::Descriptors;
 use crate::sock_diag::{self, Dumps, Entry};
@@ -28,7 +31,10 @@ pub(crate) struct Looks {
     descriptors: Descriptors,
     /// Where the kernel tells of processes.
     processes: Option<ProcConnector>,
-    dumps: Dumps,
+    /// Where it tells of sockets that ended.
+    destroyed: Option<Destroyed>,
+    reports: Reports,
+    tools: Tools,
     facts: Facts,
     /// Of all namespaces one after the other; kept for its memory.
     entries: Vec<Entry>,
@@ -54,6 +60,60 @@ struct Visited {
     sections: Vec<Section>,
     /// Inodes of those that are there but were not looked into.
     missed: BTreeSet<u64>,
+    senders: Senders,
+}
+
+/// The namespaces that reports come from.
+#[derive(Default)]
+struct Senders {
+    /// Our own.
+    home: Option<NamespaceId>,
+    /// Others, by their number in our own.
+    numbered: BTreeMap<i32, NamespaceId>,
+}
+
+impl Senders {
+    fn of(&self, nsid: Option<i32>) -> Option<NamespaceId> {
+        nsid.map_or(self.home, |nsid| self.numbered.get(&nsid).copied())
+    }
+}
+
+/// Reports of ended sockets that no look has been told with yet.
+#[derive(Default)]
+struct Reports {
+    /// Each with the moments between which it came.
+    waiting: Vec<(Report, BootTime, BootTime)>,
+    /// When they were last read.
+    drained: BootTime,
+    /// Where they come from, as it was at the last look.
+    senders: Senders,
+}
+
+/// A report comes so much later than the end at most, as far as it is used to say until when a socket
+/// was there.
+const LATE: u64 = 5_000_000;
+
+/// So many reports at most wait for the next look: what ends in a second on a busy host. More are
+/// dropped; those sockets' ends are dated by the look.
+const MOST_REPORTS: usize = 65_536;
+
+impl Reports {
+    /// All that wait, now that it is known where they come from. A number may pass from a dead
+    /// namespace to a new one, so it counts only where it meant the same at the look before, and
+    /// means it still or nothing any more.
+    fn resolve(&mut self, senders: Senders) -> Vec<Ended> {
+        let before = std::mem::replace(&mut self.senders, senders);
+        let now = &self.senders;
+        std::mem::take(&mut self.waiting)
+            .into_iter()
+            .map(|(Report { entry, nsid }, after, by)| {
+                let namespace =
+                    before.of(nsid).filter(|&was| now.of(nsid).is_none_or(|is| is == was));
+                let socket = namespace.and_then(|namespace| entry.socket(namespace));
+                Ended { id: entry.id, socket, after, by }
+            })
+            .collect()
+    }
 }
 
 impl Looks {
@@ -61,23 +121,26 @@ impl Looks {
     pub(crate) fn open(period: Duration) -> Result<Self, ProbeError> {
         sock_diag::works()?;
         // Before the first listing, so that no process falls between.
-        let (processes, refused) = match ProcConnector::open() {
-            Ok(processes) => (Some(processes), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
+        let mut refused = Vec::new();
+        let processes = ProcConnector::open().map_err(|error| {
+            refused.push(Shortfall::NoProcessEvents { because: error.to_string() });
+        });
+        let destroyed = Destroyed::open().map_err(|error| {
+            refused.push(Shortfall::NoReports { because: error.to_string() });
+        });
+        let numbers = Numbers::open().ok().filter(|_| destroyed.is_ok());
         let mut looks = Self {
             descriptors: Descriptors::open()?,
-            processes,
-            dumps: Dumps::new(),
+            processes: processes.ok(),
+            destroyed: destroyed.ok(),
+            reports: Reports { drained: clock::now()?, ..Reports::default() },
+            tools: Tools { dumps: Dumps::new(), numbers, unnumbered: None },
             facts: Facts::default(),
             entries: Vec::new(),
             period,
             capabilities: Capabilities::own(),
             own_pids: !sees_all_pids(),
-            refused: refused
-                .map(|because| Shortfall::NoProcessEvents { because })
-                .into_iter()
-                .collect(),
+            refused,
             shortfalls: Vec::new(),
             stranded: false,
         };
@@ -91,7 +154,10 @@ impl Looks {
     fn note_shortfalls(&mut self, forbidden: bool, failed: Vec<Shortfall>) {
         self.shortfalls.clear();
         let period = self.period;
-        self.shortfalls.push(Shortfall::Polled { period });
+        self.shortfalls.push(match Pace::fastest(period, self.is_told()) {
+            Some(fastest) => Shortfall::Prompted { period, fastest },
+            None => Shortfall::Polled { period },
+        });
         let count = self.descriptors.hidden();
         if count > 0 {
             let missing = self.capabilities.missing_for_descriptors();
@@ -104,23 +170,58 @@ impl Looks {
             self.shortfalls.push(Shortfall::PidNamespace);
         }
         self.shortfalls.extend(self.refused.iter().cloned());
-        let times = self.processes.as_ref().map_or(0, ProcConnector::overruns);
-        if times > 0 {
-            self.shortfalls.push(Shortfall::Overrun { what: "processes", times });
+        let deaf = self.destroyed.as_ref().and_then(Destroyed::deaf).map(str::to_owned);
+        let unnumbered = self.tools.unnumbered.as_ref().map(ToString::to_string);
+        if let Some(because) = deaf.or(unnumbered) {
+            self.shortfalls.push(Shortfall::ReportsElsewhere { because });
+        }
+        for (what, times) in [
+            ("processes", self.processes.as_ref().map_or(0, ProcConnector::overruns)),
+            ("sockets", self.destroyed.as_ref().map_or(0, Destroyed::overruns)),
+        ] {
+            if times > 0 {
+                self.shortfalls.push(Shortfall::Overrun { what, times });
+            }
         }
         self.shortfalls.extend(failed);
     }
 
-    /// Takes in what the kernel told of processes.
-    fn hear_of_processes(&mut self) {
+    /// Takes in what the kernel told of processes; whether any started or became another program.
+    fn hear_of_processes(&mut self) -> bool {
         let Some(processes) = &mut self.processes else {
-            return self.descriptors.not_told();
+            self.descriptors.not_told();
+            return false;
         };
+        let mut news = false;
         let overruns = processes.overruns();
-        let read = processes.drain(|event| self.descriptors.told(event));
+        let read = processes.drain(|event| {
+            news |= matches!(event, Event::Fork(_) | Event::Exec(_));
+            self.descriptors.told(event);
+        });
         if read.is_err() || processes.overruns() != overruns {
             self.descriptors.not_told();
+            return true;
         }
+        news
+    }
+
+    /// Takes in the reports of ended sockets; whether there were any.
+    fn hear_of_ends(&mut self) -> bool {
+        let Some(destroyed) = &mut self.destroyed else {
+            return false;
+        };
+        let before = self.reports.waiting.len();
+        let after = self.reports.drained.minus(LATE);
+        // What fails here is found by looking.
+        let _ = destroyed.drain(|report| self.reports.waiting.push((report, after, BootTime(0))));
+        let Ok(now) = clock::now() else { return false };
+        for (_, _, by) in self.reports.waiting.iter_mut().skip(before) {
+            *by = now;
+        }
+        self.reports.drained = now;
+        let news = self.reports.waiting.len() > before;
+        self.reports.waiting.truncate(MOST_REPORTS);
+        news
     }
 
     /// Visits every namespace; fills `entries`, and of `table` the namespaces and addresses.
@@ -128,6 +229,8 @@ impl Looks {
         self.entries.clear();
         let mut sections = Vec::new();
         let mut missed = BTreeSet::new();
+        let mut senders = Senders::default();
+        self.tools.unnumbered = None;
         let mut failed = Vec::new();
         let mut forbidden = false;
         let mut visited = HashSet::new();
@@ -143,7 +246,7 @@ impl Looks {
                 if !visited.insert(inode) {
                     continue;
                 }
-                match home.visit(inode, &place, &mut self.dumps, &mut self.entries) {
+                match home.visit(inode, &place, &mut self.tools, &mut self.entries) {
                     Ok(visit) => {
                         let namespace = Namespace {
                             id: visit.id,
@@ -152,6 +255,10 @@ impl Looks {
                             initial: inode == initial,
                         };
                         table.namespaces.insert(visit.id, namespace);
+                        if inode == home.inode {
+                            senders.home = Some(visit.id);
+                        }
+                        senders.numbered.extend(visit.nsid.map(|nsid| (nsid, visit.id)));
                         table.addresses.extend(visit.addresses);
                         sections.push(Section { namespace: visit.id, end: self.entries.len() });
                     }
@@ -187,7 +294,7 @@ impl Looks {
             self.descriptors.list(table.time)?;
         }
         self.note_shortfalls(forbidden, failed);
-        Ok(Visited { sections, missed })
+        Ok(Visited { sections, missed, senders })
     }
 
     /// Finds the holders of all listed sockets.
@@ -237,6 +344,15 @@ impl Taker for Looks {
         "sock_diag"
     }
 
+    fn is_told(&self) -> bool {
+        self.processes.is_some() || self.destroyed.is_some()
+    }
+
+    fn hear(&mut self) -> bool {
+        let started = self.hear_of_processes();
+        self.hear_of_ends() || started
+    }
+
     fn take(&mut self) -> Result<Look, ProbeError> {
         if self.stranded {
             return Err(ProbeError::Stranded {
@@ -246,10 +362,11 @@ impl Taker for Looks {
         let mut table = Table { time: clock::now()?, ..Table::default() };
         self.hear_of_processes();
         self.descriptors.list(table.time)?;
-        let Visited { sections, missed } = self.visit_all(&mut table)?;
+        let Visited { sections, missed, senders } = self.visit_all(&mut table)?;
         self.find_holders(&table)?;
         self.join(&sections, &mut table);
-        Ok(Look { table, missed, ..Look::default() })
+        let ended = self.reports.resolve(senders);
+        Ok(Look { table, ended, missed })
     }
 
     fn shortfalls(&self) -> &[Shortfall] {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -21,6 +21,7 @@ use procflow_binding::{Address, NamespaceId};
 use crate::ProbeError;
 use crate::address::addresses;
 use crate::netns_cookie::netns_cookie;
+use crate::nsid::Numbers;
 use crate::sock_diag::{self, Dumps, Entry};
 
 /// Where iproute2 keeps namespaces that have a name (ip-netns(8)).
@@ -87,6 +88,17 @@ impl Places {
 pub(crate) struct Visit {
     pub(crate) id: NamespaceId,
     pub(crate) addresses: Vec<Address>,
+    /// Its number at home; none for home itself, and where it was not asked for.
+    pub(crate) nsid: Option<i32>,
+}
+
+/// What a visit is done with.
+pub(crate) struct Tools {
+    pub(crate) dumps: Dumps,
+    /// Where to ask for a namespace's number.
+    pub(crate) numbers: Option<Numbers>,
+    /// Why a number could not be had, at the last time that one was asked for in vain.
+    pub(crate) unnumbered: Option<ProbeError>,
 }
 
 /// Why a namespace could not be visited.
@@ -129,30 +141,35 @@ impl Home {
         &self,
         inode: u64,
         place: &Place,
-        dumps: &mut Dumps,
+        tools: &mut Tools,
         entries: &mut Vec<Entry>,
     ) -> Result<Visit, Refusal> {
         if inode == self.inode {
-            return look_around(inode, dumps, entries);
+            return look_around(inode, &mut tools.dumps, entries);
         }
         let mut refusal = Refusal::Gone;
         for door in &place.doors {
-            let inside = match self.enter(inode, door) {
-                Ok(inside) => inside,
+            let (inside, nsid) = match self.enter(inode, door, tools) {
+                Ok(entered) => entered,
                 Err(refused) => {
                     refusal = refused;
                     continue;
                 }
             };
-            let seen = look_around(inode, dumps, entries);
+            let seen = look_around(inode, &mut tools.dumps, entries);
             inside.leave()?;
-            return seen;
+            return seen.map(|visit| Visit { nsid, ..visit });
         }
         Err(refusal)
     }
 
-    /// Enters by one door.
-    fn enter(&self, inode: u64, door: &Path) -> Result<Inside<'_>, Refusal> {
+    /// Enters by one door; the namespace's number is asked for on the threshold.
+    fn enter(
+        &self,
+        inode: u64,
+        door: &Path,
+        tools: &mut Tools,
+    ) -> Result<(Inside<'_>, Option<i32>), Refusal> {
         let refused = |error: Errno| match error {
             Errno::ENOENT | Errno::ESRCH => Refusal::Gone,
             Errno::EPERM | Errno::EACCES => Refusal::Forbidden,
@@ -165,8 +182,23 @@ impl Home {
         if (file.st_dev, file.st_ino) != (self.nsfs, inode) {
             return Err(Refusal::Gone);
         }
+        let nsid = tools.number(target.as_fd());
         setns(target, CloneFlags::CLONE_NEWNET).map_err(refused)?;
-        Ok(Inside { home: Some(self) })
+        Ok((Inside { home: Some(self) }, nsid))
+    }
+}
+
+impl Tools {
+    /// The number of a namespace. Without one its sockets' ends are not reported; nothing else is
+    /// lost.
+    fn number(&mut self, namespace: BorrowedFd<'_>) -> Option<i32> {
+        match self.numbers.as_mut()?.of(namespace) {
+            Ok(number) => Some(number),
+            Err(error) => {
+                self.unnumbered = Some(error);
+                None
+            }
+        }
     }
 }
 
@@ -212,7 +244,7 @@ fn look_around(inode: u64, dumps: &mut Dumps, entries: &mut Vec<Entry>) -> Resul
         };
         let addresses = addresses(id)?;
         dumps.all(socket.as_fd(), entries)?;
-        Ok(Visit { id, addresses })
+        Ok(Visit { id, addresses, nsid: None })
     };
     look(dumps, entries).map_err(|error| {
         entries.truncate(kept);
@@ -225,13 +257,17 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
+    fn tools() -> Tools {
+        Tools { dumps: Dumps::new(), numbers: None, unnumbered: None }
+    }
+
     #[test]
     fn the_loopback_address_is_found_at_home() {
         let home = Home::here().unwrap();
         let places = Places::with_files(&home);
         let mut entries = Vec::new();
         let place = &places.by_inode[&home.inode];
-        let Ok(visit) = home.visit(home.inode, place, &mut Dumps::new(), &mut entries) else {
+        let Ok(visit) = home.visit(home.inode, place, &mut tools(), &mut entries) else {
             panic!("refused at home");
         };
         let loopback =
@@ -245,7 +281,7 @@ mod tests {
         let doors = vec!["/proc/self/ns/mnt".into(), "/proc/self/ns/net".into()];
         let elsewhere = Place { doors, name: None };
         let mut entries = Vec::new();
-        let visit = home.visit(1, &elsewhere, &mut Dumps::new(), &mut entries);
+        let visit = home.visit(1, &elsewhere, &mut tools(), &mut entries);
         assert!(matches!(visit, Err(Refusal::Gone)));
         assert_eq!(Home::here().unwrap().inode, home.inode);
     }

@@ -1,11 +1,12 @@
 //! A polled source: two looks at the kernel, one after the other, and their difference as
-//! changes.
+//! changes. Where the kernel also tells something by itself, that says when to look.
 
 use std::time::{Duration, Instant};
 
 use procflow_binding::{Change, Clock, ClockSample, Coverage};
 
 use crate::account::{Account, Look};
+use crate::pace::Pace;
 use crate::source::{Batch, Shortfall, Source};
 use crate::{ProbeError, clock};
 
@@ -18,6 +19,14 @@ const CLOCK_EVERY: u64 = 60_000_000_000;
 pub(crate) trait Taker: Send {
     /// The name of the source.
     fn name(&self) -> &'static str;
+    /// Whether the kernel tells it anything by itself.
+    fn is_told(&self) -> bool {
+        false
+    }
+    /// Takes in what the kernel told; whether something happens that a look may show.
+    fn hear(&mut self) -> bool {
+        false
+    }
     /// One look.
     fn take(&mut self) -> Result<Look, ProbeError>;
     /// What it could not see.
@@ -31,14 +40,14 @@ pub(crate) struct Polled<T> {
     account: Account,
     /// The last clock sample that was told.
     clock: Option<ClockSample>,
-    /// When the last call began, and how long it took.
-    last: Option<(Instant, Duration)>,
+    pace: Pace,
 }
 
 impl<T: Taker> Polled<T> {
     /// Looks with `taker` every `period`.
     pub(crate) fn new(taker: T, period: Duration) -> Self {
-        Self { taker, period, account: Account::default(), clock: None, last: None }
+        let pace = Pace::new(period, taker.is_told());
+        Self { taker, period, account: Account::default(), clock: None, pace }
     }
 }
 
@@ -57,9 +66,16 @@ impl<T: Taker> Source for Polled<T> {
 
     fn collect(&mut self) -> Result<Batch, ProbeError> {
         let begun = Instant::now();
+        if self.taker.hear() {
+            self.pace.news(begun);
+        }
+        if let Some(watched_until) = self.account.told_until().filter(|_| !self.pace.is_due(begun))
+        {
+            return Ok(Batch { changes: Vec::new(), watched_until });
+        }
         let sample = clock::sample()?;
         let taken = self.taker.take();
-        self.last = Some((begun, begun.elapsed()));
+        self.pace.looked(begun, begun.elapsed());
         let look = taken?;
 
         let mut changes = Vec::new();
@@ -69,19 +85,12 @@ impl<T: Taker> Source for Polled<T> {
         }
         let watched_until = look.table.time;
         changes.extend(self.account.take_in(look));
-        self.last = Some((begun, begun.elapsed()));
+        self.pace.looked(begun, begun.elapsed());
         Ok(Batch { changes, watched_until })
     }
 
-    /// The rest of the period; but never less than the last look took, so that on a host with a
-    /// million sockets we use half a processor and not a whole one.
     fn pause(&self) -> Duration {
-        let Some((begun, took)) = self.last else {
-            return Duration::ZERO;
-        };
-        let idle = begun.elapsed().saturating_sub(took);
-        let due = self.period.saturating_sub(took).max(took);
-        due.saturating_sub(idle)
+        self.pace.pause(Instant::now())
     }
 }
 

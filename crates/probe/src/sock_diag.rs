@@ -26,6 +26,9 @@ const OLD_TCP: u16 = 18;
 /// `INET_DIAG_SKV6ONLY` (linux/inet_diag.h): one byte, `IPV6_V6ONLY` of an IPv6 socket. The
 /// kernel adds it unasked, to unconnected sockets only.
 const SKV6ONLY: u16 = 11;
+/// `INET_DIAG_PROTOCOL` (linux/inet_diag.h): one byte, the protocol; only in reports of ends, because a
+/// dump has it in its question.
+const PROTOCOL: u16 = 10;
 
 /// TCP states (net/tcp_states.h) as far as they matter here. UDP has only ESTABLISHED, for
 /// connected sockets, and CLOSE for all others.
@@ -96,7 +99,9 @@ impl Entry {
     /// As a socket of the namespace it was listed in; `None` for one that can carry no traffic.
     pub(crate) fn socket(&self, namespace: NamespaceId) -> Option<Socket> {
         let Self { protocol, local, remote, .. } = *self;
-        if self.protocol == Protocol::TCP && self.state == LISTEN {
+        if local.port() == 0 {
+            None
+        } else if self.protocol == Protocol::TCP && self.state == LISTEN {
             Some(Socket::listening(namespace, local, self.dual_stack))
         } else if remote.port() != 0 {
             Some(Socket::connected(namespace, protocol, local, remote))
@@ -152,6 +157,18 @@ fn read(
         }
     }
     Ok(())
+}
+
+/// Reads the report that a socket was destroyed; `None` where the message is something else. It has
+/// no inode and no owner. A socket that was never bound has no local port, and carried nothing.
+pub(crate) fn destroyed(message: Message<'_>) -> Result<Option<Entry>, &'static str> {
+    if message.kind != BY_FAMILY {
+        return Ok(None);
+    }
+    let attributes = message.body.get(MESSAGE..).unwrap_or(&[]);
+    let protocol = attribute(attributes, PROTOCOL)?.and_then(|value| value.first());
+    let Some(&protocol) = protocol else { return Ok(None) };
+    entry(message.body, Protocol(protocol))
 }
 
 /// Reads an `inet_diag_msg` and the attributes after it; `None` for another address family.
@@ -423,6 +440,30 @@ mod tests {
             Some(Socket::bound(HERE, Protocol::UDP, local, true))
         );
         assert_eq!(only_entry(&body, Protocol::TCP).socket(HERE), None);
+    }
+
+    #[test]
+    fn a_report_of_an_end_names_its_protocol() {
+        let mut body = LISTENER;
+        body[1] = 7; // CLOSE
+        body[6..8].copy_from_slice(&53_u16.to_be_bytes());
+        let report = |body: &[u8]| {
+            let datagram = message(BY_FAMILY, 0, 0, body);
+            let message = messages(&datagram).next().unwrap().unwrap();
+            destroyed(message)
+        };
+        assert_eq!(report(&body), Ok(None), "without protocol");
+        body[MESSAGE + 10..MESSAGE + 12].copy_from_slice(&PROTOCOL.to_ne_bytes());
+        body[MESSAGE + 12] = Protocol::UDP.0;
+        let socket = report(&body).unwrap().unwrap().socket(HERE).unwrap();
+        assert_eq!((socket.protocol(), socket.local().port()), (Protocol::UDP, 8080));
+        assert_eq!(socket.remote().unwrap().port(), 53);
+        // Never bound.
+        body[4..6].fill(0);
+        assert_eq!(report(&body).unwrap().unwrap().socket(HERE), None);
+        for cut in 0..body.len() {
+            assert!(matches!(report(&body[..cut]), Err(_) | Ok(None | Some(_))));
+        }
     }
 
     #[test]

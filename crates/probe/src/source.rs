@@ -33,8 +33,9 @@ pub trait Source: Send {
     /// successful [`Source::collect`]; may change with every later one.
     fn shortfalls(&self) -> &[Shortfall];
 
-    /// Everything since the last successful call. The first call lists what exists, and ends with
-    /// [`Change::Listed`].
+    /// What has become known since the last successful call: everything up to
+    /// [`Batch::watched_until`], which stays where it was when the source finds that it is not yet
+    /// time to look again. The first call lists what exists, and ends with [`Change::Listed`].
     ///
     /// Call it from a thread that does nothing else: it may take the calling thread into other
     /// network namespaces, and whatever else ran on that thread (an async task, say) would open
@@ -95,6 +96,23 @@ pub enum Shortfall {
         /// Why.
         because: String,
     },
+    /// The source looks every so often, and oftener when it is told that something happens.
+    Prompted {
+        /// From one look to the next while nothing happens.
+        period: Duration,
+        /// From one look to the next at the fastest.
+        fastest: Duration,
+    },
+    /// The kernel does not report the ends of sockets.
+    NoReports {
+        /// Why.
+        because: String,
+    },
+    /// The kernel reports the ends of sockets in the own network namespace only.
+    ReportsElsewhere {
+        /// Why.
+        because: String,
+    },
     /// The kernel does not tell of processes that start.
     NoProcessEvents {
         /// Why.
@@ -146,6 +164,24 @@ impl fmt::Display for Shortfall {
                 f,
                 "network namespace net:[{inode}] could not be looked into ({because}): its \
                  sockets and addresses are not seen"
+            ),
+            Self::Prompted { period, fastest } => write!(
+                f,
+                "the kernel is asked every {period:?}, and up to every {fastest:?} while it tells \
+                 that processes start or sockets end: of sockets that live shorter than that the \
+                 owner can be missed, and of those that pass no look, all but their end"
+            ),
+            Self::NoReports { because } => write!(
+                f,
+                "the kernel does not report the ends of sockets ({because}): ends are dated to \
+                 between two looks, and sockets that live shorter than that can be missed"
+            ),
+            Self::ReportsElsewhere { because } => write!(
+                f,
+                "the kernel reports the ends of sockets in the own network namespace only \
+                 ({because}; it takes CAP_NET_ADMIN and CAP_NET_BROADCAST): in others, \
+                 ends are dated to between two looks, and sockets that live shorter than that can \
+                 be missed"
             ),
             Self::NoProcessEvents { because } => write!(
                 f,

@@ -45,10 +45,20 @@ impl World {
         }
     }
 
-    /// Collects once, and checks what must be true of every batch.
+    /// Collects until all is told that happened before now.
     pub fn look(&mut self) {
+        let now = procflow_probe::now().unwrap();
+        self.collect();
+        while self.until < now {
+            std::thread::sleep(self.source.pause());
+            self.collect();
+        }
+    }
+
+    /// Collects once, and checks what must be true of every batch.
+    pub fn collect(&mut self) {
         let batch = self.source.collect().unwrap();
-        assert!(batch.watched_until > self.until, "time goes on");
+        assert!(batch.watched_until > self.until || batch.changes.is_empty(), "time goes on");
         for (time, change) in batch.changes {
             assert!(time > self.until && time <= batch.watched_until, "{change:?}");
             let known = |owners: &[ProcessKey], processes: &BTreeMap<ProcessKey, Process>| {
