@@ -2,7 +2,8 @@
 //! how many of them would be given to the right process, asking as the updater does with the
 //! connections' own times.
 //!
-//! `cargo run -p procflow-probe --release --example recall -- [--seconds N] [--rate N] [--period MS]`
+//! `cargo run -p procflow-probe --release --example recall -- [--seconds N] [--rate N] [--period MS]
+//! [--lives MS,MS]`
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -30,6 +31,7 @@ fn main() -> Result<()> {
     let mut seconds = 10;
     let mut rate = 100;
     let mut period = 100;
+    let mut lives = vec![100, 20];
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} what?"));
@@ -37,6 +39,10 @@ fn main() -> Result<()> {
             "--connect" => return connect(value()?.parse()?, value()?.parse()?),
             "--seconds" => seconds = value()?.parse()?,
             "--rate" => rate = value()?.parse()?,
+            "--lives" => {
+                lives =
+                    value()?.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?;
+            }
             "--period" => period = value()?.parse()?,
             _ => return Err(format!("what is {argument}?").into()),
         }
@@ -48,7 +54,7 @@ fn main() -> Result<()> {
         Ok(())
     })?;
     println!("idle: {watched}");
-    for life in [100, 50, 20, 10, 5] {
+    for life in lives {
         let life = Duration::from_millis(life);
         let (histories, truths, watched) = {
             let mut truths = Vec::new();
@@ -187,10 +193,10 @@ impl std::fmt::Display for Watched {
 fn watch(period: Duration, work: impl FnOnce() -> Result<()>) -> Result<(Histories, Watched)> {
     let done = Arc::new(AtomicBool::new(false));
     let (ready, is_ready) = std::sync::mpsc::channel();
-    let watcher = std::thread::spawn({
+    let watcher = std::thread::Builder::new().name("watch".to_owned()).spawn({
         let done = Arc::clone(&done);
         move || follow(period, &done, &ready)
-    });
+    })?;
     let worked = is_ready.recv().map_err(Into::into).and_then(|()| work());
     done.store(true, Ordering::Relaxed);
     let watched = watcher.join().map_err(|_| "the watcher panicked")?;

@@ -15,7 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use crate::ProbeError;
 use crate::netlink::{Subscription, messages};
 use crate::netlink_call::listen_to_all_namespaces;
-use crate::sock_diag::{self, Entry};
+use crate::sock_diag::{self, Entry, Exactly};
 
 /// The bits of the four groups, 1 to 4: TCP and UDP over IPv4, then over IPv6.
 const GROUPS: u32 = 0b1111;
@@ -25,6 +25,8 @@ const GROUPS: u32 = 0b1111;
 pub(crate) struct Report {
     /// As a dump would have listed it, but without inode.
     pub(crate) entry: Entry,
+    /// How to ask for what is left of it.
+    pub(crate) exactly: Exactly,
     /// The number of its namespace in ours; `None` for our own.
     pub(crate) nsid: Option<i32>,
 }
@@ -59,8 +61,8 @@ impl Destroyed {
     pub(crate) fn drain(&mut self, mut report: impl FnMut(Report)) -> Result<(), ProbeError> {
         self.subscription.drain(|datagram, nsid| {
             for message in messages(datagram).map_while(Result::ok) {
-                if let Ok(Some(entry)) = sock_diag::destroyed(message) {
-                    report(Report { entry, nsid });
+                if let Ok(Some((entry, exactly))) = sock_diag::destroyed(message) {
+                    report(Report { entry, exactly, nsid });
                 }
             }
         })

@@ -7,18 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use procflow_binding::{BootTime, Held, Namespace, NamespaceId, ProcessKey, Table};
+use procflow_binding::{
+    BootTime, Held, Namespace, NamespaceId, Process, ProcessKey, SocketId, Table,
+};
 
-use crate::account::{Ended, Look};
+use crate::account::{Ended, Glance, Look};
 use crate::destroy::{Destroyed, Report};
 use crate::namespace::{Home, Places, Refusal, Tools};
 use crate::nsid::Numbers;
-use crate::pace::Pace;
+use crate::pace::{NEWS, Pace};
 use crate::polled::Taker;
 use crate::proc_connector::{Event, ProcConnector};
 use crate::process::{Facts, sees_all_pids};
 use crate::procfs::Descriptors;
-use crate::sock_diag::{self, Dumps, Entry};
+use crate::sock_diag::{self, Dumps, Entry, Exactly, Which};
 use crate::source::Shortfall;
 use crate::{ProbeError, clock};
 
@@ -34,6 +36,11 @@ pub(crate) struct Looks {
     /// Where it tells of sockets that ended.
     destroyed: Option<Destroyed>,
     reports: Reports,
+    known: Known,
+    /// Processes that were told to have started or changed since the last glance or look.
+    stirred: HashSet<u32>,
+    /// When something was last told of each namespace, by inode.
+    lively: BTreeMap<u64, BootTime>,
     tools: Tools,
     facts: Facts,
     /// Of all namespaces one after the other; kept for its memory.
@@ -60,33 +67,65 @@ struct Visited {
     sections: Vec<Section>,
     /// Inodes of those that are there but were not looked into.
     missed: BTreeSet<u64>,
-    senders: Senders,
+    known: Known,
 }
 
-/// The namespaces that reports come from.
-#[derive(Default)]
-struct Senders {
-    /// Our own.
-    home: Option<NamespaceId>,
-    /// Others, by their number in our own.
-    numbered: BTreeMap<i32, NamespaceId>,
+/// The namespaces that were looked into at the last look, by inode.
+type Known = BTreeMap<u64, Neighbour>;
+
+/// A namespace, and how it is told that a report comes from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Neighbour {
+    id: NamespaceId,
+    sender: Sender,
 }
 
-impl Senders {
-    fn of(&self, nsid: Option<i32>) -> Option<NamespaceId> {
-        nsid.map_or(self.home, |nsid| self.numbered.get(&nsid).copied())
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    /// Our own namespace.
+    Home,
+    /// Another, by its number in our own.
+    Number(i32),
+    /// Nothing is heard from there.
+    Silent,
+}
+
+impl Sender {
+    fn of(report: &Report) -> Self {
+        report.nsid.map_or(Self::Home, Self::Number)
     }
+}
+
+/// The namespace that a report comes from.
+fn origin(known: &Known, report: &Report) -> Option<(u64, NamespaceId)> {
+    let sender = Sender::of(report);
+    known
+        .iter()
+        .find(|(_, neighbour)| neighbour.sender == sender)
+        .map(|(&inode, neighbour)| (inode, neighbour.id))
 }
 
 /// Reports of ended sockets that no look has been told with yet.
 #[derive(Default)]
 struct Reports {
-    /// Each with the moments between which it came.
-    waiting: Vec<(Report, BootTime, BootTime)>,
+    waiting: Vec<Waiting>,
     /// When they were last read.
     drained: BootTime,
-    /// Where they come from, as it was at the last look.
-    senders: Senders,
+}
+
+/// A report with the moments between which the socket ended.
+struct Waiting {
+    report: Report,
+    after: BootTime,
+    by: BootTime,
+}
+
+impl Waiting {
+    fn ended(&self, namespace: Option<NamespaceId>) -> Ended {
+        let &Self { report: Report { entry, .. }, after, by } = self;
+        let socket = namespace.and_then(|namespace| entry.socket(namespace));
+        Ended { id: entry.id, socket, after, by }
+    }
 }
 
 /// A report comes so much later than the end at most, as far as it is used to say until when a socket
@@ -101,18 +140,14 @@ impl Reports {
     /// All that wait, now that it is known where they come from. A number may pass from a dead
     /// namespace to a new one, so it counts only where it meant the same at the look before, and
     /// means it still or nothing any more.
-    fn resolve(&mut self, senders: Senders) -> Vec<Ended> {
-        let before = std::mem::replace(&mut self.senders, senders);
-        let now = &self.senders;
-        std::mem::take(&mut self.waiting)
-            .into_iter()
-            .map(|(Report { entry, nsid }, after, by)| {
-                let namespace =
-                    before.of(nsid).filter(|&was| now.of(nsid).is_none_or(|is| is == was));
-                let socket = namespace.and_then(|namespace| entry.socket(namespace));
-                Ended { id: entry.id, socket, after, by }
-            })
-            .collect()
+    fn resolve(&mut self, before: &Known, now: &Known) -> Vec<Ended> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let resolve = |waiting: Waiting| {
+            let was = origin(before, &waiting.report).map(|(_, id)| id);
+            let is = origin(now, &waiting.report).map(|(_, id)| id);
+            waiting.ended(was.filter(|_| is.is_none() || is == was))
+        };
+        waiting.into_iter().map(resolve).collect()
     }
 }
 
@@ -134,7 +169,10 @@ impl Looks {
             processes: processes.ok(),
             destroyed: destroyed.ok(),
             reports: Reports { drained: clock::now()?, ..Reports::default() },
-            tools: Tools { dumps: Dumps::new(), numbers, unnumbered: None },
+            known: Known::new(),
+            stirred: HashSet::new(),
+            lively: BTreeMap::new(),
+            tools: Tools { dumps: Dumps::new(), which: Which::All, numbers, unnumbered: None },
             facts: Facts::default(),
             entries: Vec::new(),
             period,
@@ -186,6 +224,15 @@ impl Looks {
         self.shortfalls.extend(failed);
     }
 
+    fn not_stranded(&self) -> Result<(), ProbeError> {
+        if self.stranded {
+            return Err(ProbeError::Stranded {
+                source: std::io::Error::other("an earlier look did not find the way back"),
+            });
+        }
+        Ok(())
+    }
+
     /// Takes in what the kernel told of processes; whether any started or became another program.
     fn hear_of_processes(&mut self) -> bool {
         let Some(processes) = &mut self.processes else {
@@ -195,7 +242,10 @@ impl Looks {
         let mut news = false;
         let overruns = processes.overruns();
         let read = processes.drain(|event| {
-            news |= matches!(event, Event::Fork(_) | Event::Exec(_));
+            if let Event::Fork(pid) | Event::Exec(pid) = event {
+                self.stirred.insert(pid);
+                news = true;
+            }
             self.descriptors.told(event);
         });
         if read.is_err() || processes.overruns() != overruns {
@@ -213,10 +263,12 @@ impl Looks {
         let before = self.reports.waiting.len();
         let after = self.reports.drained.minus(LATE);
         // What fails here is found by looking.
-        let _ = destroyed.drain(|report| self.reports.waiting.push((report, after, BootTime(0))));
+        let _ = destroyed.drain(|report| {
+            self.reports.waiting.push(Waiting { report, after, by: BootTime(u64::MAX) });
+        });
         let Ok(now) = clock::now() else { return false };
-        for (_, _, by) in self.reports.waiting.iter_mut().skip(before) {
-            *by = now;
+        for waiting in self.reports.waiting.iter_mut().skip(before) {
+            waiting.by = now;
         }
         self.reports.drained = now;
         let news = self.reports.waiting.len() > before;
@@ -229,7 +281,8 @@ impl Looks {
         self.entries.clear();
         let mut sections = Vec::new();
         let mut missed = BTreeSet::new();
-        let mut senders = Senders::default();
+        let mut known = Known::new();
+        self.tools.which = Which::All;
         self.tools.unnumbered = None;
         let mut failed = Vec::new();
         let mut forbidden = false;
@@ -246,7 +299,7 @@ impl Looks {
                 if !visited.insert(inode) {
                     continue;
                 }
-                match home.visit(inode, &place, &mut self.tools, &mut self.entries) {
+                match home.visit(inode, &place, &mut self.tools, &[], &mut self.entries) {
                     Ok(visit) => {
                         let namespace = Namespace {
                             id: visit.id,
@@ -255,10 +308,12 @@ impl Looks {
                             initial: inode == initial,
                         };
                         table.namespaces.insert(visit.id, namespace);
-                        if inode == home.inode {
-                            senders.home = Some(visit.id);
-                        }
-                        senders.numbered.extend(visit.nsid.map(|nsid| (nsid, visit.id)));
+                        let sender = match visit.nsid {
+                            Some(number) => Sender::Number(number),
+                            None if inode == home.inode => Sender::Home,
+                            None => Sender::Silent,
+                        };
+                        known.insert(inode, Neighbour { id: visit.id, sender });
                         table.addresses.extend(visit.addresses);
                         sections.push(Section { namespace: visit.id, end: self.entries.len() });
                     }
@@ -294,11 +349,80 @@ impl Looks {
             self.descriptors.list(table.time)?;
         }
         self.note_shortfalls(forbidden, failed);
-        Ok(Visited { sections, missed, senders })
+        Ok(Visited { sections, missed, known })
+    }
+
+    /// Finds out in which namespaces something happens: where processes started, and where reports
+    /// come from.
+    fn find_lively(&mut self, now: BootTime) {
+        for pid in std::mem::take(&mut self.stirred) {
+            if let Some(inode) = self.descriptors.network(pid) {
+                self.lively.insert(inode, now);
+            }
+        }
+        for waiting in &self.reports.waiting {
+            if let Some((inode, _)) = origin(&self.known, &waiting.report) {
+                self.lively.insert(inode, now);
+            }
+        }
+        let news = u64::try_from(NEWS.as_nanos()).unwrap_or(u64::MAX);
+        self.lively.retain(|_, &mut last| now < last.plus(news));
+    }
+
+    /// Visits the lively namespaces; what is not to be entered now is left to the next look.
+    fn visit_lively(&mut self, glance: &mut Glance) -> Result<Vec<Section>, ProbeError> {
+        self.entries.clear();
+        self.tools.which = Which::Living;
+        let home = Home::here()?;
+        let mut places = if self.lively.keys().all(|&inode| inode == home.inode) {
+            Places::of(&home)
+        } else {
+            let mut places = Places::with_files(&home);
+            for (pid, inode) in self.descriptors.networks() {
+                places.add_process(inode, pid);
+            }
+            places
+        };
+        let mut sections = Vec::new();
+        for &inode in self.lively.keys() {
+            let (Some(neighbour), Some(place)) =
+                (self.known.get(&inode), places.by_inode.remove(&inode))
+            else {
+                continue;
+            };
+            let (mine, others): (Vec<Waiting>, Vec<Waiting>) =
+                std::mem::take(&mut self.reports.waiting)
+                    .into_iter()
+                    .partition(|waiting| Sender::of(&waiting.report) == neighbour.sender);
+            self.reports.waiting = others;
+            let questions: Vec<Exactly> =
+                mine.iter().map(|waiting| waiting.report.exactly).collect();
+            let visit = home.visit(inode, &place, &mut self.tools, &questions, &mut self.entries);
+            match visit {
+                Ok(visit) if visit.id == neighbour.id => {
+                    glance.namespaces.insert(visit.id);
+                    sections.push(Section { namespace: visit.id, end: self.entries.len() });
+                    let over = mine.iter().zip(visit.answers).filter(|(_, taken)| !taken);
+                    glance.ended.extend(over.map(|(waiting, _)| waiting.ended(Some(visit.id))));
+                }
+                Err(Refusal::Stranded(error)) => {
+                    self.stranded = true;
+                    return Err(error);
+                }
+                visited => {
+                    if visited.is_ok() {
+                        let before = sections.last().map_or(0, |section: &Section| section.end);
+                        self.entries.truncate(before);
+                    }
+                    self.reports.waiting.extend(mine);
+                }
+            }
+        }
+        Ok(sections)
     }
 
     /// Finds the holders of all listed sockets.
-    fn find_holders(&mut self, table: &Table) -> Result<(), ProbeError> {
+    fn find_holders(&mut self, now: BootTime) -> Result<(), ProbeError> {
         self.hear_of_processes();
         self.descriptors.read_changed();
         let unheld: HashSet<u32> = self
@@ -307,11 +431,11 @@ impl Looks {
             .map(|entry| entry.inode)
             .filter(|&inode| inode != 0 && self.descriptors.holders(inode).is_none())
             .collect();
-        self.descriptors.seek(unheld, table.time)
+        self.descriptors.seek(unheld, now)
     }
 
     /// Joins sockets with holders, and holders with their facts.
-    fn join(&mut self, sections: &[Section], table: &mut Table) {
+    fn join(&mut self, sections: &[Section], now: BootTime) -> Joined {
         let mut sockets = Vec::with_capacity(self.entries.len());
         let mut begin = 0;
         for section in sections {
@@ -325,18 +449,22 @@ impl Looks {
             }
             begin = section.end;
         }
-        // Collected from a list, the tree is built whole instead of grown.
-        table.sockets = sockets.into_iter().collect::<BTreeMap<_, _>>();
         let owners: BTreeSet<ProcessKey> =
-            table.sockets.values().flat_map(|held| held.owners.iter().copied()).collect();
-        for &owner in &owners {
+            sockets.iter().flat_map(|(_, held)| held.owners.iter().copied()).collect();
+        let mut processes = BTreeMap::new();
+        for owner in owners {
             if let Some((birth, user)) = self.descriptors.birth(owner) {
-                let process = self.facts.of(birth, user, table.time).clone();
-                table.processes.insert(owner, process);
+                processes.insert(owner, self.facts.of(birth, user, now).clone());
             }
         }
-        self.facts.retain(|key| owners.contains(&key));
+        Joined { sockets, processes }
     }
+}
+
+/// Sockets with their holders, and the facts of these.
+struct Joined {
+    sockets: Vec<(SocketId, Held)>,
+    processes: BTreeMap<ProcessKey, Process>,
 }
 
 impl Taker for Looks {
@@ -353,19 +481,35 @@ impl Taker for Looks {
         self.hear_of_ends() || started
     }
 
-    fn take(&mut self) -> Result<Look, ProbeError> {
-        if self.stranded {
-            return Err(ProbeError::Stranded {
-                source: std::io::Error::other("an earlier look did not find the way back"),
-            });
+    fn glance(&mut self) -> Result<Option<Glance>, ProbeError> {
+        self.not_stranded()?;
+        let mut glance = Glance { time: clock::now()?, ..Glance::default() };
+        self.descriptors.list_told(glance.time)?;
+        self.find_lively(glance.time);
+        if self.lively.is_empty() {
+            return Ok(None);
         }
+        let sections = self.visit_lively(&mut glance)?;
+        self.find_holders(glance.time)?;
+        let joined = self.join(&sections, glance.time);
+        Ok(Some(Glance { sockets: joined.sockets, processes: joined.processes, ..glance }))
+    }
+
+    fn take(&mut self) -> Result<Look, ProbeError> {
+        self.not_stranded()?;
         let mut table = Table { time: clock::now()?, ..Table::default() };
         self.hear_of_processes();
         self.descriptors.list(table.time)?;
-        let Visited { sections, missed, senders } = self.visit_all(&mut table)?;
-        self.find_holders(&table)?;
-        self.join(&sections, &mut table);
-        let ended = self.reports.resolve(senders);
+        self.find_lively(table.time);
+        let Visited { sections, missed, known } = self.visit_all(&mut table)?;
+        self.find_holders(table.time)?;
+        let Joined { sockets, processes } = self.join(&sections, table.time);
+        self.facts.retain(|key| processes.contains_key(&key));
+        // Collected from a list, the tree is built whole instead of grown.
+        table.sockets = sockets.into_iter().collect();
+        table.processes = processes;
+        let ended = self.reports.resolve(&self.known, &known);
+        self.known = known;
         Ok(Look { table, ended, missed })
     }
 

@@ -22,7 +22,7 @@ use crate::ProbeError;
 use crate::address::addresses;
 use crate::netns_cookie::netns_cookie;
 use crate::nsid::Numbers;
-use crate::sock_diag::{self, Dumps, Entry};
+use crate::sock_diag::{self, Dumps, Entry, Exactly, Which};
 
 /// Where iproute2 keeps namespaces that have a name (ip-netns(8)).
 const NAMED: &str = "/run/netns";
@@ -51,10 +51,14 @@ pub(crate) struct Places {
 const DOORS: usize = 3;
 
 impl Places {
-    /// Those that have a file. `home` is always among them, and is entered by staying.
+    /// Home alone, which is entered by staying.
+    pub(crate) fn of(home: &Home) -> Self {
+        Self { by_inode: BTreeMap::from([(home.inode, Place::default())]), nsfs: home.nsfs }
+    }
+
+    /// Home, and those that have a file.
     pub(crate) fn with_files(home: &Home) -> Self {
-        let mut places =
-            Self { by_inode: BTreeMap::from([(home.inode, Place::default())]), nsfs: home.nsfs };
+        let mut places = Self::of(home);
         places.add_files(NAMED, |name| Some(name.to_string_lossy().into_owned()));
         places.add_files(DOCKER, |_| None);
         places
@@ -90,11 +94,15 @@ pub(crate) struct Visit {
     pub(crate) addresses: Vec<Address>,
     /// Its number at home; none for home itself, and where it was not asked for.
     pub(crate) nsid: Option<i32>,
+    /// For each question, whether the socket's tuple is still taken.
+    pub(crate) answers: Vec<bool>,
 }
 
 /// What a visit is done with.
 pub(crate) struct Tools {
     pub(crate) dumps: Dumps,
+    /// Which sockets to list. Addresses are only asked for together with all.
+    pub(crate) which: Which,
     /// Where to ask for a namespace's number.
     pub(crate) numbers: Option<Numbers>,
     /// Why a number could not be had, at the last time that one was asked for in vain.
@@ -135,17 +143,19 @@ impl Home {
         Ok(Self { descriptor, inode: file.st_ino, nsfs: file.st_dev })
     }
 
-    /// Looks into a namespace: its sockets are added to `entries`. The thread is back home when
+    /// Looks into a namespace: its sockets are added to `entries`, and `questions` about single ones
+    /// answered. The thread is back home when
     /// this returns anything but [`Refusal::Stranded`].
     pub(crate) fn visit(
         &self,
         inode: u64,
         place: &Place,
         tools: &mut Tools,
+        questions: &[Exactly],
         entries: &mut Vec<Entry>,
     ) -> Result<Visit, Refusal> {
         if inode == self.inode {
-            return look_around(inode, &mut tools.dumps, entries);
+            return look_around(inode, tools, questions, entries);
         }
         let mut refusal = Refusal::Gone;
         for door in &place.doors {
@@ -156,7 +166,7 @@ impl Home {
                     continue;
                 }
             };
-            let seen = look_around(inode, &mut tools.dumps, entries);
+            let seen = look_around(inode, tools, questions, entries);
             inside.leave()?;
             return seen.map(|visit| Visit { nsid, ..visit });
         }
@@ -228,9 +238,14 @@ impl Drop for Inside<'_> {
 }
 
 /// Everything that can be seen from where the thread is.
-fn look_around(inode: u64, dumps: &mut Dumps, entries: &mut Vec<Entry>) -> Result<Visit, Refusal> {
+fn look_around(
+    inode: u64,
+    tools: &mut Tools,
+    questions: &[Exactly],
+    entries: &mut Vec<Entry>,
+) -> Result<Visit, Refusal> {
     let kept = entries.len();
-    let look = |dumps: &mut Dumps, entries: &mut Vec<Entry>| {
+    let look = |tools: &mut Tools, entries: &mut Vec<Entry>| {
         let socket = sock_diag::connect()?;
         let id = match netns_cookie(socket.as_fd()) {
             Ok(cookie) => NamespaceId(cookie),
@@ -242,11 +257,20 @@ fn look_around(inode: u64, dumps: &mut Dumps, entries: &mut Vec<Entry>) -> Resul
                 return Err(ProbeError::call::<io::Error>("ask for the namespace cookie")(error));
             }
         };
-        let addresses = addresses(id)?;
-        dumps.all(socket.as_fd(), entries)?;
-        Ok(Visit { id, addresses, nsid: None })
+        let addresses = match tools.which {
+            Which::All => addresses(id)?,
+            Which::Living => Vec::new(),
+        };
+        // First the questions: a connection that comes meanwhile may take the tuple of one in
+        // TIME_WAIT, and then that one is told to be over by the new one that is listed.
+        let answers = questions
+            .iter()
+            .map(|question| tools.dumps.is_there(socket.as_fd(), question))
+            .collect::<Result<_, _>>()?;
+        tools.dumps.all(socket.as_fd(), tools.which, entries)?;
+        Ok(Visit { id, addresses, nsid: None, answers })
     };
-    look(dumps, entries).map_err(|error| {
+    look(tools, entries).map_err(|error| {
         entries.truncate(kept);
         error.into()
     })
@@ -258,7 +282,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn tools() -> Tools {
-        Tools { dumps: Dumps::new(), numbers: None, unnumbered: None }
+        Tools { dumps: Dumps::new(), which: Which::All, numbers: None, unnumbered: None }
     }
 
     #[test]
@@ -267,7 +291,7 @@ mod tests {
         let places = Places::with_files(&home);
         let mut entries = Vec::new();
         let place = &places.by_inode[&home.inode];
-        let Ok(visit) = home.visit(home.inode, place, &mut tools(), &mut entries) else {
+        let Ok(visit) = home.visit(home.inode, place, &mut tools(), &[], &mut entries) else {
             panic!("refused at home");
         };
         let loopback =
@@ -281,7 +305,7 @@ mod tests {
         let doors = vec!["/proc/self/ns/mnt".into(), "/proc/self/ns/net".into()];
         let elsewhere = Place { doors, name: None };
         let mut entries = Vec::new();
-        let visit = home.visit(1, &elsewhere, &mut tools(), &mut entries);
+        let visit = home.visit(1, &elsewhere, &mut tools(), &[], &mut entries);
         assert!(matches!(visit, Err(Refusal::Gone)));
         assert_eq!(Home::here().unwrap().inode, home.inode);
     }

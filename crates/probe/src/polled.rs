@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use procflow_binding::{Change, Clock, ClockSample, Coverage};
+use procflow_binding::{BootTime, Change, Clock, ClockSample, Coverage};
 
-use crate::account::{Account, Look};
-use crate::pace::Pace;
+use crate::account::{Account, Glance, Look};
+use crate::pace::{Due, Pace};
 use crate::source::{Batch, Shortfall, Source};
 use crate::{ProbeError, clock};
 
@@ -26,6 +26,10 @@ pub(crate) trait Taker: Send {
     /// Takes in what the kernel told; whether something happens that a look may show.
     fn hear(&mut self) -> bool {
         false
+    }
+    /// A quick look at where something happens; `None` where there is no such thing.
+    fn glance(&mut self) -> Result<Option<Glance>, ProbeError> {
+        Ok(None)
     }
     /// One look.
     fn take(&mut self) -> Result<Look, ProbeError>;
@@ -69,10 +73,37 @@ impl<T: Taker> Source for Polled<T> {
         if self.taker.hear() {
             self.pace.news(begun);
         }
-        if let Some(watched_until) = self.account.told_until().filter(|_| !self.pace.is_due(begun))
-        {
-            return Ok(Batch { changes: Vec::new(), watched_until });
-        }
+        let watched_until = match (self.account.told_until(), self.pace.due(begun)) {
+            (None, _) | (_, Some(Due::Look)) => return self.look(begun),
+            (Some(watched_until), None) => watched_until,
+            (Some(watched_until), Some(Due::Glance)) => {
+                return self.glance(begun, watched_until);
+            }
+        };
+        Ok(Batch { changes: Vec::new(), watched_until })
+    }
+
+    fn pause(&self) -> Duration {
+        self.pace.pause(Instant::now())
+    }
+}
+
+impl<T: Taker> Polled<T> {
+    fn glance(&mut self, begun: Instant, watched_until: BootTime) -> Result<Batch, ProbeError> {
+        let used = clock::processor();
+        let glance = self.taker.glance();
+        let batch = glance.map(|glance| match glance {
+            Some(glance) => {
+                let watched_until = glance.time;
+                Batch { changes: self.account.glance(glance), watched_until }
+            }
+            None => Batch { changes: Vec::new(), watched_until },
+        });
+        self.pace.glanced(begun, clock::processor().saturating_sub(used));
+        batch
+    }
+
+    fn look(&mut self, begun: Instant) -> Result<Batch, ProbeError> {
         let sample = clock::sample()?;
         let taken = self.taker.take();
         self.pace.looked(begun, begun.elapsed());
@@ -88,10 +119,6 @@ impl<T: Taker> Source for Polled<T> {
         self.pace.looked(begun, begun.elapsed());
         Ok(Batch { changes, watched_until })
     }
-
-    fn pause(&self) -> Duration {
-        self.pace.pause(Instant::now())
-    }
 }
 
 /// Whether a clock sample says more than the one that was told last.
@@ -106,7 +133,7 @@ fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use procflow_binding::{BootTime, Held, Namespace, NamespaceId, Socket, SocketId, Table};
+    use procflow_binding::{Held, Namespace, NamespaceId, Socket, SocketId, Table};
     use procflow_core::{Endpoint, Timestamp};
     use std::net::Ipv4Addr;
 

@@ -186,6 +186,24 @@ impl Descriptors {
         Ok(())
     }
 
+    /// Looks at those processes only that were told to have come or changed, and at young ones.
+    pub(crate) fn list_told(&mut self, now: BootTime) -> Result<(), ProbeError> {
+        if self.untold {
+            return self.list(now);
+        }
+        self.now = now;
+        let young = |watched: &&Watched| now < watched.birth.key.start.plus(YOUNG);
+        let pids: Vec<u32> =
+            self.watched.values().filter(young).map(|watched| watched.birth.key.pid).collect();
+        for pid in pids.into_iter().chain(std::mem::take(&mut self.arrived)) {
+            self.notice(pid, false);
+        }
+        for pid in std::mem::take(&mut self.renamed) {
+            self.rename(pid);
+        }
+        Ok(())
+    }
+
     fn list_whole(&mut self, full: bool) -> Result<(), ProbeError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut directory =

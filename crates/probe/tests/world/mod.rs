@@ -21,6 +21,9 @@ pub fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Longer than from one glance to the next.
+const PERIOD: Duration = Duration::from_millis(30);
+
 /// A source and what it told.
 pub struct World {
     pub source: Box<dyn Source>,
@@ -35,7 +38,7 @@ pub struct World {
 impl World {
     pub fn open(choice: Choice) -> Self {
         Self {
-            source: open(choice, Duration::from_millis(100)).unwrap(),
+            source: open(choice, PERIOD).unwrap(),
             namespaces: BTreeMap::new(),
             addresses: BTreeSet::new(),
             sockets: BTreeMap::new(),
@@ -45,11 +48,12 @@ impl World {
         }
     }
 
-    /// Collects until all is told that happened before now.
+    /// Collects until all is told that is so now: for more than a period.
     pub fn look(&mut self) {
         let now = procflow_probe::now().unwrap();
+        let told = now.plus(2 * u64::try_from(PERIOD.as_nanos()).unwrap());
         self.collect();
-        while self.until < now {
+        while self.until < told {
             std::thread::sleep(self.source.pause());
             self.collect();
         }
