@@ -6,7 +6,9 @@
 //! has a number (nsid) in the subscriber's; giving it one costs nothing and holds nothing open.
 //!
 //! A TCP connection that this host closed first is destroyed when it enters TIME_WAIT: the report says
-//! that no process can use it any more, not that its tuple is free.
+//! that no process can use it any more, not that its tuple is free. What stays in TIME_WAIT has the
+//! socket's cookie if that had one by then. A socket that was never listed gets its cookie with the
+//! report, and what stays of it another: it is told twice, with nobody as its owner.
 
 use std::os::fd::AsFd;
 

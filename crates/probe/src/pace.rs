@@ -35,7 +35,7 @@ pub(crate) enum Due {
 pub(crate) struct Pace {
     /// From one look to the next.
     period: Duration,
-    /// Whether anything is told at all.
+    /// Whether anything is told at all, and there is room for glances between two looks.
     told: bool,
     /// When the last look began, and how long it took.
     look: Option<(Instant, Duration)>,
@@ -47,6 +47,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(period: Duration, told: bool) -> Self {
+        let told = Self::fastest(period, told).is_some();
         Self { period, told, look: None, glance: None, news: None }
     }
 
@@ -192,7 +193,7 @@ mod tests {
         pace.looked(begun, ms(1));
         assert_eq!(pace.pause(begun + ms(1)), ms(4));
         pace.news(begun);
-        assert_eq!(pace.due(begun + ms(5)), Some(Due::Look));
+        assert_eq!(pace.due(begun + ms(1)), Some(Due::Look));
         assert_eq!(Pace::fastest(ms(5), true), None);
         assert_eq!(Pace::fastest(PERIOD, false), None);
         assert_eq!(Pace::fastest(PERIOD, true), Some(OFTEN));
