@@ -14,6 +14,7 @@
 //! Only thread group leaders are listed: threads that unshared their descriptors
 //! (CLONE_FILES) are not seen.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
@@ -73,6 +74,8 @@ struct Watched {
     stale: bool,
     /// The round of listing in which it was last there.
     round: u64,
+    /// The round in which it was last found to hold another socket.
+    gained: u64,
     /// Inodes of its sockets, ascending.
     sockets: Vec<u32>,
     /// Whether its descriptors could be read.
@@ -265,6 +268,7 @@ impl Descriptors {
             sign,
             stale: true,
             round: self.round,
+            gained: 0,
             sockets,
             readable,
             network: network(&self.proc, pid),
@@ -283,7 +287,8 @@ impl Descriptors {
 
     /// Looks for the holders of `unheld` sockets among processes that do not seem to have
     /// changed: first among new and changed ones (the listing is older than the sockets), then
-    /// among those that hold sockets already, then among the others, until all are found.
+    /// among the others, until all are found: those first that came by a socket last (a server that
+    /// takes one connection and gives up another keeps their number), those without sockets last.
     pub(crate) fn seek(
         &mut self,
         mut unheld: HashSet<u32>,
@@ -300,14 +305,14 @@ impl Descriptors {
         unheld.retain(|inode| !self.holders.contains_key(inode));
         // Just read, all of them.
         if self.full != Some(now) {
-            let mut others: Vec<(bool, u32)> = self
+            let mut others: Vec<(Reverse<u64>, bool, u32)> = self
                 .watched
                 .iter()
                 .filter(|(_, watched)| watched.readable)
-                .map(|(&pid, watched)| (watched.sockets.is_empty(), pid))
+                .map(|(&pid, watched)| (Reverse(watched.gained), watched.sockets.is_empty(), pid))
                 .collect();
             others.sort_unstable();
-            for (_, pid) in others {
+            for (.., pid) in others {
                 if unheld.is_empty() {
                     break;
                 }
@@ -345,6 +350,7 @@ impl Descriptors {
         }
         for &inode in &watched.sockets {
             if before.binary_search(&inode).is_err() {
+                watched.gained = self.round;
                 self.holders.entry(inode).or_default().insert(key);
             }
         }
