@@ -4,12 +4,14 @@
 CARGO ?= cargo
 OUT ?= demo-run
 
-.PHONY: help demo test bench tools lint docs
+.PHONY: help demo test bench accuracy accuracy-short tools lint docs
 
 help:
 	@echo 'make demo    real traffic, captured, annotated and printed by nfdump (root)'
 	@echo 'make test    all tests; what a machine cannot offer is skipped, loudly'
 	@echo 'make bench   sizes of the programs on disk and in memory'
+	@echo 'make accuracy         how well each source names the processes (root, ten minutes)'
+	@echo 'make accuracy-short   the same in a minute; fails on any wrong answer'
 	@echo 'make lint    format, clippy, shell scripts'
 	@echo 'make docs    the API documentation, warnings denied'
 
@@ -26,6 +28,13 @@ test: tools
 bench: tools
 	$(CARGO) build --locked --release --bins
 	@tests/sizes target/release/tracker target/release/updater
+
+# ACCURACY: more options, such as ACCURACY='--json FILE --bar A1,A4 --source sock-diag'
+accuracy: tools
+	$(CARGO) test --locked --release --test accuracy -- --full $(ACCURACY)
+
+accuracy-short: tools
+	$(CARGO) test --locked --release --test accuracy -- --short $(ACCURACY)
 
 lint:
 	$(CARGO) fmt --all --check

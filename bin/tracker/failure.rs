@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use procflow_probe::ProbeError;
-use procflow_store::StateError;
+use procflow_store::{ExportError, HistoryError, StateError};
 use procflow_wire::{KeyError, TlsError};
 
 /// Why the tracker could not do its work.
@@ -14,6 +14,14 @@ use procflow_wire::{KeyError, TlsError};
 pub(crate) enum Failure {
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error("--since is later than --until")]
+    Backwards,
+    #[error("there is no history yet")]
+    Empty,
     #[error("{}: {source}", path.display())]
     Key { path: PathBuf, source: KeyError },
     #[error(transparent)]
@@ -34,14 +42,18 @@ pub(crate) enum Failure {
     NoHome,
     #[error("the period must be between 1 ms and 1 s, not {}", humantime::format_duration(*.0))]
     Period(Duration),
-    #[error("at least 1 MiB of events must be kept")]
+    #[error("at least 1 MiB of events must be kept, in memory and on disk")]
     KeepTooLittle,
 }
 
 impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::NoGroup(_) | Self::Line(_) | Self::Period(_) | Self::KeepTooLittle => 2,
+            Self::NoGroup(_)
+            | Self::Line(_)
+            | Self::Period(_)
+            | Self::KeepTooLittle
+            | Self::Backwards => 2,
             _ => 1,
         }
     }

@@ -1,9 +1,15 @@
-//! `tracker PORT` follows which process holds which socket on this host, and serves it to updaters.
+//! `tracker PORT` follows which process holds which socket on this host, keeps it on disk, and serves
+//! it to updaters; `tracker query` and `tracker export` ask what was kept.
 //!
 //! A program is a page: arguments, run, exit code.
 
+mod archive;
 mod args;
+mod export;
 mod failure;
+mod flush;
+mod moment;
+mod query;
 mod run;
 mod service;
 mod trust;

@@ -1,28 +1,50 @@
 //! What it means: open the state, the source and the service; run until a signal comes.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use procflow_binding::{Incarnation, Log};
-use procflow_store::StateDirectory;
+use procflow_store::{HistoryError, Recorder, StateDirectory};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::Args;
+use crate::archive::Archive;
+use crate::args::{Args, Command};
+use crate::export::export;
 use crate::failure::Failure;
+use crate::flush::{Flush, Flusher, Keep};
+use crate::query::query;
 use crate::service::{Scope, Service, close};
 use crate::trust::Trust;
-use crate::watch::{Keep, SharedLog, Watcher, record};
+use crate::watch::{SharedLog, Watcher, record};
+
+/// The history, in the state directory.
+const DATABASE: &str = "history.db";
 
 /// Runs the program.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    match &args.command {
+        Some(Command::Query(args)) => query(args),
+        Some(Command::Export(args)) => export(args),
+        None => track(args),
+    }
+}
+
+/// Where the history is that a question is about.
+pub(crate) fn database(state: Option<&Path>) -> Result<PathBuf, Failure> {
+    let state = state.map(Path::to_owned).map_or_else(default_state, Ok)?;
+    Ok(state.join(DATABASE))
+}
+
+/// Watches and serves.
+fn track(args: Args) -> Result<(), Failure> {
     // A history with seconds between two looks would guess more than it knows (see
     // BETWEEN_LOOKS in the history).
     if !(Duration::from_millis(1)..=Duration::from_secs(1)).contains(&args.period) {
         return Err(Failure::Period(args.period));
     }
-    if args.keep_memory == 0 {
+    if args.keep_memory == 0 || args.keep_disk == 0 {
         return Err(Failure::KeepTooLittle);
     }
     let group = args.group.as_deref().map(group_id).transpose()?;
@@ -31,26 +53,57 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let Some(port) = args.port else { return keys_only(state, &args) };
     state.lock()?;
     let boot = procflow_probe::boot_id()?;
-    let mut source = procflow_probe::open(args.source.into(), args.period)?;
+    let options = procflow_probe::Options {
+        period: args.period,
+        ring: args.ring,
+        arguments: false,
+        leave_out: args.without_program.clone(),
+    };
+    let mut source = procflow_probe::open(args.source.into(), &options)?;
+    let host_name = procflow_probe::hostname()?;
+    let trust = Arc::new(Trust::open(state, args.quiet)?);
+    let state = trust.state();
+    let database = state.shared_file(DATABASE)?;
     // A number of its own for this start, on disk before the first event.
     let number = state.count("incarnation")?;
-    let trust = Arc::new(Trust::open(state, args.quiet)?);
-    let incarnation = Incarnation { host: trust.own.public().host(), boot, number };
-    let host_name = procflow_probe::hostname()?;
+    let mut incarnation = Incarnation { host: trust.own.public().host(), boot, number };
+    let nanoseconds = u64::try_from(args.keep.as_nanos()).unwrap_or(u64::MAX);
+    let bytes = args.keep_disk.saturating_mul(1 << 20);
+    let keep = procflow_store::Keep { nanoseconds, bytes };
+    let recorder = loop {
+        match Recorder::begin(&database, incarnation, &host_name, keep) {
+            // The count was lost, and begins anew; the database knows better.
+            Err(HistoryError::Taken { .. }) => {
+                incarnation.number = state.count("incarnation")?;
+            }
+            Err(error) if error.is_damage() => {
+                let failed = |source| Failure::System { what: "cannot move the history", source };
+                let aside = procflow_store::move_aside(&database).map_err(failed)?;
+                let aside = aside.display();
+                eprintln!("tracker: WARNING: {error}; it is now {aside}, and a new one begins");
+                state.shared_file(DATABASE)?;
+            }
+            other => break other?,
+        }
+    };
+    let archive = Archive::open(&database, incarnation)?;
 
     let log = Log::open(incarnation, source.coverage(), procflow_probe::now()?);
     let shared = Arc::new(SharedLog::new(log));
-    let nanoseconds = u64::try_from(args.keep.as_nanos()).unwrap_or(u64::MAX);
     let keep = Keep { nanoseconds, bytes: args.keep_memory.saturating_mul(1 << 20) };
+    let mut flush = Flush::new(Arc::clone(&shared), recorder, keep);
     // The first look on this thread: what exists is known before anybody can ask.
-    record(&shared, source.collect()?, None, keep);
+    let first = source.collect()?;
+    record(&shared, first, None, source.keeps_up());
+    flush.flush()?;
     if !args.quiet {
         eprintln!("tracker: watching with {}", source.name());
         source.shortfalls().iter().for_each(|shortfall| eprintln!("tracker: {shortfall}"));
     }
-    let (ended, watcher_ended) = tokio::sync::oneshot::channel();
-    let watcher = Watcher::start(source, Arc::clone(&shared), keep, ended)
-        .map_err(|source| Failure::System { what: "cannot start a thread", source })?;
+    let (ended, any_ended) = tokio::sync::mpsc::channel(2);
+    let failed = |source| Failure::System { what: "cannot start a thread", source };
+    let watcher = Watcher::start(source, Arc::clone(&shared), ended.clone()).map_err(failed)?;
+    let flusher = Flusher::start(flush, ended).map_err(failed)?;
 
     let served = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -60,22 +113,29 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         .and_then(|runtime| {
             runtime.block_on(async {
                 let (congestion, quiet) = (args.congestion, args.quiet);
-                let service = Service::new(shared, trust, host_name, congestion, quiet)?;
-                serve(Arc::new(service), port, quiet, watcher_ended).await
+                let service = Service::new(shared, archive, trust, host_name, congestion, quiet)?;
+                serve(Arc::new(service), port, quiet, any_ended).await
             })
         });
     let watched = watcher.stop();
+    let flushed = flusher.stop();
     served?;
-    watched?;
+    let counted = watched?;
+    flushed?;
+    if let Some(counted) = counted
+        && !args.quiet
+    {
+        eprintln!("tracker: events of the kernel: {counted}");
+    }
     Ok(())
 }
 
-/// Serves until a signal comes or the watcher ends.
+/// Serves until a signal comes, or watching or flushing ends.
 async fn serve(
     service: Arc<Service>,
     port: u16,
     quiet: bool,
-    mut watcher_ended: tokio::sync::oneshot::Receiver<()>,
+    mut any_ended: tokio::sync::mpsc::Receiver<&'static str>,
 ) -> Result<(), Failure> {
     let failed = |source| Failure::System { what: "cannot listen for signals", source };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -103,7 +163,7 @@ async fn serve(
         let stop = tokio::select! {
             _ = terminate.recv() => Some("SIGTERM"),
             _ = interrupt.recv() => Some("SIGINT"),
-            _ = &mut watcher_ended => Some("its source"),
+            ended = any_ended.recv() => ended,
             () = scope_changed => None,
         };
         close(endpoints).await;

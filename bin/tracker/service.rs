@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use procflow_binding::BootTime;
-use procflow_wire::{PublicKey, Session, TlsIdentity};
+use procflow_wire::{PublicKey, Session, Supply, TlsIdentity};
 use quinn::congestion;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 
+use crate::archive::Archive;
 use crate::args::Congestion;
 use crate::failure::Failure;
 use crate::trust::Trust;
@@ -54,6 +55,7 @@ pub(crate) enum Scope {
 /// The service, with what it counted.
 pub(crate) struct Service {
     pub(crate) log: Arc<SharedLog>,
+    archive: Arc<Archive>,
     pub(crate) trust: Arc<Trust>,
     pub(crate) host_name: String,
     server: quinn::ServerConfig,
@@ -67,6 +69,7 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(
         log: Arc<SharedLog>,
+        archive: Archive,
         trust: Arc<Trust>,
         host_name: String,
         congestion: Congestion,
@@ -98,6 +101,7 @@ impl Service {
             .incoming_buffer_size_total(256 << 10);
         Ok(Self {
             log,
+            archive: Arc::new(archive),
             trust,
             host_name,
             server,
@@ -236,10 +240,21 @@ impl Service {
             loop {
                 changed.mark_unchanged();
                 let frame = session.poll_transmit(&self.log.lock(), clock()?);
-                let Some(frame) = frame else { break };
-                // Waits while the updater is slow; the log does not.
-                if send.write_all(&frame).await.is_err() {
-                    return Ok(());
+                if let Some(frame) = frame {
+                    // Waits while the updater is slow; the log does not.
+                    if send.write_all(&frame).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                let Some(wanted) = session.poll_read() else { break };
+                let archive = Arc::clone(&self.archive);
+                let supply = tokio::task::spawn_blocking(move || archive.supply(wanted)).await;
+                let supply = supply.map_err(|error| error.to_string())?;
+                let wait = supply == Supply::Nothing;
+                session.supply(supply);
+                if wait {
+                    break;
                 }
             }
             if session.is_finished() {

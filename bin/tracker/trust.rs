@@ -49,6 +49,11 @@ impl Trust {
         Ok(Self { own, local, state, cache, refused, quiet })
     }
 
+    /// Where the keys are.
+    pub(crate) fn state(&self) -> &StateDirectory {
+        &self.state
+    }
+
     /// Adds a line to `authorized_updaters`.
     pub(crate) fn authorize(&self, line: &str) -> Result<PublicKey, Failure> {
         let line = line.trim();

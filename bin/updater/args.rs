@@ -23,6 +23,7 @@ Examples:
   updater web1 9000 30s --dir /var/cache/nfdump
   updater web1 9000 --once --dir . --output named
   updater web1 9000 --file nfcapd.202611211200 --report flows.jsonl
+  updater --history night.history --dir /var/cache/nfdump
 
 What is written:
   curl               the one end that is tracked
@@ -44,21 +45,27 @@ Signals: SIGTERM and SIGINT stop it cleanly; a file being rewritten stays as it 
 )]
 pub(crate) struct Args {
     /// The tracker's host: an address of either family, or a name.
-    #[arg(value_name = "IP", required_unless_present = "show_key")]
+    #[arg(value_name = "IP", required_unless_present_any = ["history", "show_key"])]
     pub(crate) host: Option<String>,
 
     /// The tracker's UDP port.
-    #[arg(required_unless_present = "show_key")]
+    #[arg(required_unless_present_any = ["history", "show_key"])]
     pub(crate) port: Option<u16>,
 
     /// Pause between two updates: a bare number counts tens of seconds, `30s` and `5m` are what
     /// they say.
-    #[arg(value_parser = parse_pause, required_unless_present_any = ["once", "file", "show_key"])]
+    #[arg(value_parser = parse_pause, required_unless_present_any = ["once", "file", "history", "show_key"])]
     pub(crate) time: Option<Duration>,
 
     /// Another tracker to follow as well (repeatable).
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) tracker: Vec<String>,
+
+    /// A history file that `tracker export` wrote (repeatable). Without IP and PORT no network is
+    /// needed; without TIME it is a single update. It is as good as the way it came: nothing in it
+    /// is signed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Vec<PathBuf>,
 
     /// An nfdump directory, with all below it (repeatable) [default: the current directory].
     #[arg(long, value_name = "DIR")]
@@ -102,6 +109,11 @@ pub(crate) struct Args {
     /// Whose real-time clock stamped the flows.
     #[arg(long, value_enum, default_value = "host")]
     pub(crate) flow_clock: ClockName,
+
+    /// The exporter writes no ICMP types into its records (as type * 256 + code in the destination
+    /// port): every ping looks like an echo reply then.
+    #[arg(long)]
+    pub(crate) icmp_types_untold: bool,
 
     /// How far off the flows' times may be (NetFlow v9 counts whole seconds).
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
@@ -215,6 +227,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_history_file_takes_the_place_of_a_tracker() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' '));
+        assert!(parse("updater --history night").is_ok());
+        assert!(parse("updater web1 9000 5m --history night --history day").is_ok());
+        assert!(parse("updater --dir .").is_err());
+        assert!(parse("updater web1 9000").is_err());
     }
 
     #[test]

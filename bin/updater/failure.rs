@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use procflow_store::StateError;
+use procflow_store::{ExportError, StateError};
 
 use crate::feed::FeedError;
 use crate::trust::TrustError;
@@ -13,6 +13,8 @@ use crate::trust::TrustError;
 pub(crate) enum Failure {
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    History(#[from] ExportError),
     #[error(transparent)]
     Trust(#[from] TrustError),
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use procflow_binding::{ClockSample, Histories, HostId, Position};
+use procflow_binding::{ClockSample, Histories, HostId, Incarnation, Position};
 use procflow_core::Timestamp;
 use procflow_wire::{Client, Delivery, Mode, ProtocolError, PublicKey, TlsError, TlsIdentity};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -256,7 +256,7 @@ impl Feed {
         let (mut send, mut receive) =
             link.connection.open_bi().await.map_err(|error| lost(error.to_string()))?;
         let mut bytes = vec![0; 64 << 10];
-        let mut known = *position;
+        let mut of = None;
         let result = loop {
             if let Err(reason) = transmit(&mut client, &mut send).await {
                 break Err(lost(reason));
@@ -269,7 +269,7 @@ impl Feed {
                 Err(reason) => break Err(lost(reason)),
             };
             let heard = client.receive(&bytes[..count], |delivery| {
-                deliver(delivery, &mut known, histories);
+                deliver(delivery, &mut of, histories);
             });
             // Kept after every step: this future may be dropped at any await.
             *position = client.position();
@@ -344,15 +344,16 @@ async fn read(receive: &mut RecvStream, bytes: &mut [u8]) -> Result<usize, Strin
     }
 }
 
-/// Writes what a tracker said into its history.
-fn deliver(delivery: Delivery, known: &mut Option<Position>, histories: &mut Histories) {
-    if let Delivery::Welcome { incarnation, .. } = &delivery {
-        *known = Some(Position { incarnation: *incarnation, sequence: 0 });
+/// Writes what a tracker said into its history. `of` is the incarnation that it speaks of.
+fn deliver(delivery: Delivery, of: &mut Option<Incarnation>, histories: &mut Histories) {
+    if let Delivery::Incarnation(incarnation) = delivery {
+        *of = Some(incarnation);
     }
-    let Some(Position { incarnation, .. }) = known else { return };
+    let Some(incarnation) = of else { return };
     let history = histories.entry(incarnation.host, incarnation.boot);
     match delivery {
-        Delivery::Welcome { .. } => {}
+        Delivery::Welcome { .. } | Delivery::Incarnation(_) => {}
+        Delivery::Ended(watched_until) => history.watched_until(watched_until),
         Delivery::Dropped(until) => history.dropped(until),
         Delivery::Event(event) => history.apply(event),
         Delivery::UpToDate { watched_until, now } => {

@@ -218,7 +218,7 @@ mod tests {
             unit: Some("nginx.service".to_owned()),
         };
         let (host, boot, namespace) = (HostId([0; 16]), BootId([0; 16]), NamespaceId(1));
-        Holder { host, boot, namespace, process: Arc::new(process) }
+        Holder { host, boot, namespace, process: Arc::new(process), details: None }
     }
 
     fn known(comms: &[&str], quality: Quality) -> Owner {

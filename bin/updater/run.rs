@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
-use procflow_binding::{Attribution, Histories, Owner, Place, Reason, Vantage, WhichNamespace};
+use procflow_binding::{
+    Attribution, Histories, HostId, Owner, Place, Reason, Vantage, WhichNamespace,
+};
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 use procflow_nfdump::{Flow, UserName};
-use procflow_store::{StateDirectory, default_state};
+use procflow_store::{StateDirectory, default_state, read_export};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::annotate::{AnnotateError, Annotated, Output, annotate, clean};
@@ -44,6 +46,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let feeds = feeds(&args)?;
+    let mut histories = Histories::default();
+    let file_host = read_histories(&args, &mut histories)?;
     let report = args.report.as_deref().map(|path| {
         Report::create(path).map_err(|source| Failure::Path { path: path.to_owned(), source })
     });
@@ -52,7 +56,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         trust,
         feeds,
         report: report.transpose()?,
-        histories: Histories::default(),
+        histories,
+        file_host,
         missing: None,
         stop: Arc::default(),
         args,
@@ -91,6 +96,18 @@ fn feeds(args: &Args) -> Result<Vec<Feed>, Failure> {
     Ok(feeds)
 }
 
+/// Reads the history files, earliest first; whose the first is that was named.
+fn read_histories(args: &Args, histories: &mut Histories) -> Result<Option<HostId>, Failure> {
+    let files: Result<Vec<_>, _> = args.history.iter().map(|path| read_export(path)).collect();
+    let mut files = files?;
+    let first = files.first().map(|export| export.header().host);
+    files.sort_by_key(|export| export.header().since);
+    for export in files {
+        export.fill(histories)?;
+    }
+    Ok(first)
+}
+
 /// How long a file is looked at again because events of it may still come, in nanoseconds: an
 /// hour. A tracker that stays away longer has lost them, or will never have them.
 const WAIT: i128 = 3_600_000_000_000;
@@ -112,6 +129,8 @@ struct Update {
     ledger: Ledger,
     report: Option<Report>,
     histories: Histories,
+    /// Whose the first history file is.
+    file_host: Option<HostId>,
     /// The exit code for the trackers that did not answer when last asked, if any.
     missing: Option<u8>,
     stop: Arc<AtomicBool>,
@@ -119,7 +138,8 @@ struct Update {
 
 impl Update {
     fn once(&self) -> bool {
-        self.args.once || !self.args.file.is_empty()
+        let from_files = !self.args.history.is_empty() && self.args.time.is_none();
+        self.args.once || !self.args.file.is_empty() || from_files
     }
 
     fn directories(&self) -> Vec<PathBuf> {
@@ -229,6 +249,9 @@ impl Update {
         for error in failures {
             eprintln!("updater: {error}; going on without it");
             self.missing = Some(error.exit_code());
+        }
+        if self.once() {
+            return Ok(()); // what is there is needed once, and never grows
         }
         let keep = u64::try_from(self.args.keep.as_nanos()).unwrap_or(u64::MAX);
         self.histories.prune(keep, real_time(), self.args.flow_clock.into());
@@ -395,8 +418,11 @@ impl Update {
             VantageName::Outside => Place::Outside,
             VantageName::Inside(which) => {
                 // Not to be mistaken for "outside", where another host might be named.
-                let feed = self.feeds.first();
-                let host = feed.and_then(Feed::host).ok_or(
+                let host = match self.feeds.first() {
+                    Some(feed) => feed.host(),
+                    None => self.file_host,
+                };
+                let host = host.ok_or(
                     "the first tracker, whose host --vantage means, has not answered yet; nothing is \
                      annotated without it",
                 )?;
@@ -407,7 +433,10 @@ impl Update {
             }
         };
         let tolerance = u64::try_from(self.args.tolerance.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Vantage { place, clock: self.args.flow_clock.into(), tolerance })
+        let granularity = Vantage::GRANULARITY;
+        let clock = self.args.flow_clock.into();
+        let icmp_types = !self.args.icmp_types_untold;
+        Ok(Vantage { place, clock, tolerance, granularity, icmp_types })
     }
 
     fn annotate(

@@ -9,14 +9,18 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
+use procflow_core::{FlowKey, Interval, Timestamp};
 
 use crate::clock::BootTime;
-use crate::event::{GapCause, MOST_OWNERS};
-use crate::history::{History, Span};
-use crate::process::{BootId, Process, ProcessId};
-use crate::socket::{NamespaceId, Role, SocketId};
+use crate::event::GapCause;
+use crate::history::History;
+use crate::kernel::Speaker;
+use crate::process::{BootId, Details, Process, ProcessId};
+use crate::question::{Budget, End, Question};
+use crate::socket::NamespaceId;
+use crate::translated::Turned;
 use crate::vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};
+use crate::verdict::Verdict;
 
 /// Who was behind a flow, at both ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +42,7 @@ pub enum Owner {
         /// How it was matched.
         quality: Quality,
     },
-    /// The kernel itself; no process sent this.
+    /// The kernel itself: no process had a socket for it, or the kernel had one of its own.
     Kernel,
     /// Several fit, and neither time nor place separates them.
     Ambiguous {
@@ -60,6 +64,8 @@ pub struct Holder {
     pub namespace: NamespaceId,
     /// The process, with its facts as they were then.
     pub process: Arc<Process>,
+    /// What else is known of it, as it was then; `None` where nothing was told.
+    pub details: Option<Arc<Details>>,
 }
 
 impl Holder {
@@ -67,6 +73,13 @@ impl Holder {
     #[must_use]
     pub fn id(&self) -> ProcessId {
         ProcessId { boot: self.boot, key: self.process.key }
+    }
+
+    /// Whether it is the same process, in the same place and with the same facts. Details do not
+    /// count: they come late, and one process must not look like two.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        (self.host, self.boot, self.namespace) == (other.host, other.boot, other.namespace)
+            && self.process == other.process
     }
 }
 
@@ -78,7 +91,7 @@ pub enum Quality {
     /// A socket bound to the local endpoint, or to the wildcard address and its port, was seen
     /// while the flow lasted.
     LocalEndpoint,
-    /// As exact, through address translation.
+    /// As exact or local endpoint, of a socket that somebody on the way translates.
     Translated,
     /// A listening socket was seen, but nobody who held the connection: it was not accepted (yet),
     /// or was over between two looks.
@@ -124,8 +137,8 @@ pub enum Reason {
     NotYetKnown,
     /// Nobody watched, or what was seen got lost.
     Gap(GapCause),
-    /// The socket was seen but its owner was not: the kernel's own, or hidden from the tracker for
-    /// want of privileges.
+    /// The socket was seen but its owner was not: accepted by nobody yet, closed before it was looked
+    /// at, or hidden from the tracker for want of privileges.
     OwnerNotSeen,
     /// Watched, but no socket was seen that explains the flow.
     NotObserved,
@@ -199,26 +212,44 @@ impl Histories {
     /// Who was behind both ends of a flow that was seen from `vantage`.
     #[must_use]
     pub fn attribute(&self, key: &FlowKey, interval: Interval, vantage: &Vantage) -> Attribution {
-        let end = |local, remote| {
-            self.owner(&End { protocol: key.protocol, local, remote }, interval, vantage)
+        let port = key.destination.port();
+        let end = |key: FlowKey, sent| {
+            let speaker = Speaker::of(key.protocol, vantage.icmp_types.then_some(port), sent);
+            self.owner(End { key: key.of_sockets(), speaker }, interval, vantage)
         };
-        Attribution {
-            source: end(key.source, key.destination),
-            destination: end(key.destination, key.source),
-        }
+        Attribution { source: end(*key, true), destination: end(key.reversed(), false) }
     }
 
     /// Who was behind one end.
-    fn owner(&self, end: &End, interval: Interval, vantage: &Vantage) -> Owner {
-        let mut verdict = Verdict::default();
+    fn owner(&self, end: End, interval: Interval, vantage: &Vantage) -> Owner {
+        let budget = Budget::new();
+        let Vantage { tolerance, granularity, .. } = *vantage;
+        let mut asked = Vec::with_capacity(self.histories.len());
         for history in self.histories.values() {
             for stretch in history.clock(vantage.clock).stretches(interval) {
-                let question = Question { end, stretch, tolerance: vantage.tolerance };
-                for namespace in self.places(history, &question, &vantage.place) {
-                    let answer = history.answer(&question, namespace);
-                    verdict.hear((history.host(), history.boot(), namespace), answer);
-                }
+                let (depth, translated, budget) = (0, false, &budget);
+                let question =
+                    Question { end, stretch, tolerance, granularity, depth, translated, budget };
+                asked.push((history, question));
             }
+        }
+        let turned: Vec<Turned<'_>> =
+            asked.iter().flat_map(|(history, question)| history.turned(question)).collect();
+        let mut verdict = Verdict::default();
+        for (history, question) in &asked {
+            let elsewhere: Vec<Turned<'_>> =
+                turned.iter().filter(|turned| turned.passes(&end, history)).copied().collect();
+            for namespace in self.places(history, question, &vantage.place) {
+                let answer = history.answer(question, namespace, &elsewhere);
+                verdict.hear((history.host(), history.boot(), namespace), answer);
+            }
+        }
+        // An address of a translator's pool is on no interface.
+        let held = |(history, question): &(&History, Question<'_>)| {
+            history.holders(end.key.source.address(), &question.around()).next().is_some()
+        };
+        if !turned.is_empty() && !asked.iter().any(held) {
+            asked.iter().for_each(|(history, question)| history.ask_pools(question, &mut verdict));
         }
         verdict.speak()
     }
@@ -234,7 +265,7 @@ impl Histories {
         question: &Question<'_>,
         place: &Place,
     ) -> Vec<NamespaceId> {
-        let address = question.end.local.address();
+        let address = question.end.key.source.address();
         let around = question.around();
         let all = || history.holders(address, &around).collect();
         let Place::Inside(host, which) = place else {
@@ -250,381 +281,24 @@ impl Histories {
             return vec![namespace];
         }
         // Its own, in this or another boot? Then nobody else's.
-        let never_elsewhere = address.is_loopback() || is_link_local(address);
         let own = || {
             let everything = BootTime(0)..=BootTime(u64::MAX);
             self.histories
                 .values()
                 .any(|other| other.host() == *host && inside(other, &everything).is_some())
         };
-        if never_elsewhere || own() { Vec::new() } else { all() }
+        if is_never_elsewhere(address) || own() { Vec::new() } else { all() }
     }
 }
 
-/// RFC 3927 and RFC 4291 section 2.5.6: meaningful on one link only.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
-}
-
-/// One end of a flow, seen from the socket there.
-struct End {
-    protocol: Protocol,
-    local: Endpoint,
-    remote: Endpoint,
-}
-
-/// Who was this end, in this stretch of a history's time?
-struct Question<'a> {
-    end: &'a End,
-    stretch: RangeInclusive<BootTime>,
-    tolerance: u64,
-}
-
-impl Question<'_> {
-    /// The stretch with the tolerance on both sides: the flow lies certainly within.
-    fn around(&self) -> RangeInclusive<BootTime> {
-        self.stretch.start().minus(self.tolerance)..=self.stretch.end().plus(self.tolerance)
-    }
-}
-
-/// A socket's life as far as it touches the flow, put together from its spans (one for each set of
-/// owners).
-struct Life<'a> {
-    spans: Vec<&'a Span>,
-    first_seen: BootTime,
-    last_seen: BootTime,
-}
-
-impl Life<'_> {
-    /// Whether it was seen while the flow lasted, however the clock was off within the tolerance.
-    fn certain(&self, question: &Question<'_>) -> bool {
-        self.first_seen.plus(question.tolerance) <= *question.stretch.end()
-            && question.stretch.start().plus(question.tolerance) <= self.last_seen
-    }
-}
-
-/// What the sockets of one kind (connected, or bound) say.
-enum Match {
-    Nothing,
-    /// Sockets were there, but nobody was seen to hold them.
-    Nobody,
-    Found {
-        holders: Vec<Holder>,
-        quality: Quality,
-    },
-    Unclear(Vec<Holder>),
-}
-
-impl History {
-    /// Who was it, if it was in this namespace?
-    fn answer(&self, question: &Question<'_>, namespace: NamespaceId) -> Owner {
-        let &End { protocol, local, remote } = question.end;
-        let exact = self.connected(namespace, protocol, local, remote);
-        let exact = self.matching(question, namespace, exact);
-        if let Match::Unclear(_) = exact {
-            return exact.into_owner();
+/// Whether an address means something on its own host (RFC 1122 section 3.2.1.3, RFC 4291 section
+/// 2.5.3) or link (RFC 3927, RFC 4291 section 2.5.6) only.
+pub(crate) fn is_never_elsewhere(address: IpAddr) -> bool {
+    address.is_loopback()
+        || match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
         }
-        if let Match::Found { quality, .. } = exact
-            && quality != Quality::Extrapolated
-        {
-            return exact.into_owner();
-        }
-        let mut bound = Match::Nothing;
-        for spans in self.bound(namespace, protocol, local) {
-            bound = self.matching(question, namespace, spans.into_iter());
-            if !matches!(bound, Match::Nothing) {
-                break;
-            }
-        }
-        match (exact, bound) {
-            (Match::Nothing, Match::Nothing) => self.silence(question),
-            // All the time that nobody watched, a connected socket may have been there and taken it.
-            (Match::Nothing, Match::Found { holders, quality: Quality::LocalEndpoint })
-                if !self.watched_any(&question.stretch) =>
-            {
-                Owner::Known { holders, quality: Quality::Extrapolated }
-            }
-            (Match::Nothing, bound) => bound.into_owner(),
-            // The connection was there but nobody held it: not accepted yet, or over already. Who
-            // listened for it is known all the same.
-            (Match::Nobody, bound @ Match::Found { quality: Quality::Listener, .. }) => {
-                bound.into_owner()
-            }
-            // A connected socket shortly before or after, and an unconnected one in time: only
-            // the clock could tell which of them it was.
-            (
-                Match::Found { mut holders, .. },
-                Match::Found { holders: others, quality: Quality::LocalEndpoint },
-            ) if others.iter().any(|other| !holders.contains(other)) => {
-                for other in others {
-                    push_new(&mut holders, other);
-                }
-                Owner::Ambiguous { candidates: holders }
-            }
-            (exact, _) => exact.into_owner(),
-        }
-    }
-
-    /// No socket explains the flow: why?
-    fn silence(&self, question: &Question<'_>) -> Owner {
-        let around = question.around();
-        if let Some(cause) = self.gap(&around) {
-            Owner::Unknown(Reason::Gap(cause))
-        } else if self.begin().is_none_or(|begin| *around.start() < begin) {
-            Owner::Unknown(Reason::BeforeHistory)
-        } else if *around.end() > self.told_until() {
-            Owner::Unknown(Reason::NotYetKnown)
-        } else if self.complete(&around) {
-            Owner::Kernel
-        } else {
-            Owner::Unknown(Reason::NotObserved)
-        }
-    }
-
-    fn matching<'a>(
-        &'a self,
-        question: &Question<'_>,
-        namespace: NamespaceId,
-        spans: impl Iterator<Item = &'a Span>,
-    ) -> Match {
-        let lives = self.lives(question, spans);
-        let Some(role) = lives.first().map(|life| life.spans[0].role) else {
-            return Match::Nothing;
-        };
-        let whose = |lives: &[&Life<'_>]| self.whose(question, namespace, lives);
-        let all: Vec<&Life<'_>> = lives.iter().collect();
-        let everyone = whose(&all);
-        // One owner set whichever it was; or sockets that lived side by side (SO_REUSEPORT); or
-        // successive ones that the record certainly spans. Anything else, time cannot separate.
-        let same =
-            || all.len() == 1 || all.iter().all(|life| whose(&[life]).holders == everyone.holders);
-        let together = || {
-            let last_to_come = all.iter().map(|life| life.first_seen).max();
-            let first_to_go = all.iter().map(|life| life.last_seen).min();
-            last_to_come <= first_to_go
-        };
-        let whose = if together() || same() {
-            everyone
-        } else {
-            let certain: Vec<&Life<'_>> =
-                lives.iter().filter(|life| life.certain(question)).collect();
-            if certain.is_empty() {
-                return Match::Unclear(everyone.holders);
-            }
-            whose(&certain)
-        };
-        if whose.holders.is_empty() {
-            return Match::Nobody;
-        }
-        if whose.incomplete {
-            return Match::Unclear(whose.holders);
-        }
-        let quality = match role {
-            _ if !whose.observed => Quality::Extrapolated,
-            Role::Connected => Quality::Exact,
-            Role::Bound => Quality::LocalEndpoint,
-            Role::Listening => Quality::Listener,
-        };
-        Match::Found { holders: whose.holders, quality }
-    }
-
-    /// The sockets that may have been there while the flow lasted, in the order in which they
-    /// came.
-    fn lives<'a>(
-        &self,
-        question: &Question<'_>,
-        spans: impl Iterator<Item = &'a Span>,
-    ) -> Vec<Life<'a>> {
-        let around = question.around();
-        let end = self.told_until();
-        // A node may hold the spans of a day; only those that touch the flow matter.
-        let mut by_socket: BTreeMap<SocketId, Vec<&Span>> = BTreeMap::new();
-        for span in spans.filter(|span| span.may_touch(&around, end)) {
-            by_socket.entry(span.socket).or_default().push(span);
-        }
-        let mut lives: Vec<Life<'_>> = by_socket
-            .into_values()
-            .map(|spans| Life {
-                first_seen: spans[0].first_seen,
-                last_seen: spans[spans.len() - 1].last_seen.unwrap_or(end),
-                spans,
-            })
-            .collect();
-        lives.sort_by_key(|life| life.first_seen);
-        lives
-    }
-
-    /// The processes that held sockets around the flow, in order.
-    fn whose(&self, question: &Question<'_>, namespace: NamespaceId, lives: &[&Life<'_>]) -> Whose {
-        let (host, boot, end) = (self.host(), self.boot(), self.told_until());
-        let mut holders: Vec<Holder> = Vec::new();
-        let mut seen_in_time = Vec::new();
-        let mut incomplete = false;
-        for span in lives.iter().flat_map(|life| &life.spans) {
-            let last_seen = span.last_seen.unwrap_or(end);
-            let in_time = span.first_seen <= *question.stretch.end()
-                && *question.stretch.start() <= last_seen;
-            incomplete |= span.owners.is_empty() || span.owners.len() >= MOST_OWNERS;
-            // A process may have become another program since; what counts is what it was then.
-            let then = last_seen.min(*question.stretch.end()).max(span.first_seen);
-            for &key in span.owners.iter() {
-                let Some(process) = self.process(key, then) else {
-                    incomplete = true;
-                    continue;
-                };
-                let process = Arc::clone(process);
-                let holder = Holder { host, boot, namespace, process };
-                let at = holders.iter().position(|known| *known == holder).unwrap_or_else(|| {
-                    holders.push(holder);
-                    seen_in_time.push(false);
-                    holders.len() - 1
-                });
-                seen_in_time[at] |= in_time;
-            }
-        }
-        Whose { holders, observed: seen_in_time.iter().all(|&seen| seen), incomplete }
-    }
-}
-
-/// Who held some sockets around a flow.
-struct Whose {
-    holders: Vec<Holder>,
-    /// Each of them was seen to while the flow lasted, taking the record's times as they are.
-    observed: bool,
-    /// Somebody else may have held them too: not seen, not known, or too many to be told.
-    incomplete: bool,
-}
-
-fn push_new(holders: &mut Vec<Holder>, holder: Holder) {
-    if !holders.contains(&holder) {
-        holders.push(holder);
-    }
-}
-
-impl Match {
-    fn into_owner(self) -> Owner {
-        match self {
-            Self::Found { holders, quality } => Owner::Known { holders, quality },
-            Self::Unclear(candidates) => Owner::Ambiguous { candidates },
-            Self::Nothing | Self::Nobody => Owner::Unknown(Reason::OwnerNotSeen),
-        }
-    }
-}
-
-/// Makes one answer of what the places said.
-///
-/// A place may be heard several times, once for each stretch that the clock allows; what is known
-/// of any of them counts. Two different places are never weighed against each other: an address
-/// that both hold says nothing about which of them it was.
-#[derive(Default)]
-struct Verdict {
-    heard: BTreeMap<(HostId, BootId, NamespaceId), Owner>,
-}
-
-impl Verdict {
-    fn hear(&mut self, place: (HostId, BootId, NamespaceId), answer: Owner) {
-        let Some(said) = self.heard.get_mut(&place) else {
-            self.heard.insert(place, answer);
-            return;
-        };
-        *said = match (std::mem::replace(said, Owner::Kernel), answer) {
-            (a, b) if a == b => a,
-            // Another reading of the clock falls where nobody watched: it may have been then.
-            (Owner::Known { holders, .. }, Owner::Unknown(Reason::Gap(_)))
-            | (Owner::Unknown(Reason::Gap(_)), Owner::Known { holders, .. }) => {
-                Owner::Known { holders, quality: Quality::Extrapolated }
-            }
-            // On another reading a socket fits too, and somebody else may have held that one.
-            (Owner::Known { holders, .. }, Owner::Unknown(Reason::OwnerNotSeen))
-            | (Owner::Unknown(Reason::OwnerNotSeen), Owner::Known { holders, .. }) => {
-                Owner::Ambiguous { candidates: holders }
-            }
-            (Owner::Unknown(a), Owner::Unknown(b)) => Owner::Unknown(worth_more(a, b)),
-            // "No socket was there" holds only where it holds on every reading of the clock.
-            (Owner::Kernel, Owner::Unknown(reason)) | (Owner::Unknown(reason), Owner::Kernel) => {
-                Owner::Unknown(reason)
-            }
-            (a, Owner::Unknown(_) | Owner::Kernel) => a,
-            (Owner::Unknown(_) | Owner::Kernel, b) => b,
-            (a, b) => {
-                let (mut a, b) = (a.into_holders(), b.into_holders());
-                b.into_iter().for_each(|holder| push_new(&mut a, holder));
-                Owner::Ambiguous { candidates: a }
-            }
-        };
-    }
-
-    fn speak(mut self) -> Owner {
-        // Of several boots of one host, one at most was running: the others have no say. (Other
-        // places keep theirs even if their history does not reach the flow: it may have been them.)
-        let in_time = |owner: &Owner| {
-            !matches!(owner, Owner::Unknown(Reason::BeforeHistory | Reason::NotYetKnown))
-        };
-        let running: Vec<(HostId, BootId)> = self
-            .heard
-            .iter()
-            .filter(|(_, owner)| in_time(owner))
-            .map(|((host, boot, _), _)| (*host, *boot))
-            .collect();
-        self.heard.retain(|(host, boot, _), owner| {
-            in_time(owner) || !running.iter().any(|(h, b)| h == host && b != boot)
-        });
-        if self.heard.len() < 2 {
-            let only = self.heard.pop_first();
-            return only.map_or(Owner::Unknown(Reason::NotThisHost), |(_, owner)| owner);
-        }
-        if self.between_boots() {
-            return Owner::Unknown(Reason::Gap(GapCause::NotRunning));
-        }
-        let mut reason = None;
-        let mut candidates = Vec::new();
-        let mut anyone = false;
-        for (_, owner) in self.heard {
-            match owner {
-                Owner::Unknown(r) => reason = Some(reason.map_or(r, |was| worth_more(was, r))),
-                owner => {
-                    anyone = true;
-                    let holders = owner.into_holders();
-                    holders.into_iter().for_each(|holder| push_new(&mut candidates, holder));
-                }
-            }
-        }
-        match reason {
-            Some(reason) if !anyone => Owner::Unknown(reason),
-            _ => Owner::Ambiguous { candidates },
-        }
-    }
-}
-
-impl Verdict {
-    /// After all that is known of one boot of a host, and before all that is known of the next.
-    fn between_boots(&self) -> bool {
-        let says = |what| {
-            self.heard
-                .iter()
-                .filter(move |(_, owner)| **owner == Owner::Unknown(what))
-                .map(|((host, boot, _), _)| (host, boot))
-        };
-        says(Reason::NotYetKnown).any(|(host, boot)| {
-            says(Reason::BeforeHistory).any(|(other, next)| host == other && boot != next)
-        })
-    }
-}
-
-/// Of two reasons for one miss, the one that a reader can do something about.
-fn worth_more(a: Reason, b: Reason) -> Reason {
-    let rank = |reason| match reason {
-        Reason::Gap(_) => 5,
-        Reason::OwnerNotSeen => 4,
-        Reason::NotYetKnown => 3,
-        Reason::NotObserved => 2,
-        Reason::BeforeHistory => 1,
-        Reason::NotThisHost => 0,
-    };
-    if rank(b) > rank(a) { b } else { a }
 }
 
 impl Owner {

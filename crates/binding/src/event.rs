@@ -98,7 +98,8 @@ pub enum Coverage {
         /// Nanoseconds between two looks.
         period: u64,
     },
-    /// Told of every socket by the kernel: what was not seen, outside gaps, was not there.
+    /// Told of every socket and every translation by the kernel: what was not seen, outside gaps,
+    /// was not there.
     Complete,
 }
 
@@ -118,7 +119,8 @@ pub struct Gap {
 pub enum GapCause {
     /// No tracker ran.
     NotRunning,
-    /// The kernel produced events faster than they were read.
+    /// The kernel produced events of sockets faster than they were read. All sockets are listed again
+    /// after it; namespaces, addresses and translations are not, they come another way.
     EventsLost,
     /// Known once, but older than the tracker keeps.
     Retention,

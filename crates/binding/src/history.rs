@@ -2,17 +2,19 @@
 //! this namespace, this socket was held by these processes from then to then - with the
 //! addresses, the clock, and the gaps that say where nothing is known.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use procflow_core::{Endpoint, Interval, Protocol, Timestamp};
+use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 
 use crate::clock::{BootTime, Clock, ClockSample};
 use crate::event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
-use crate::process::{BootId, Process, ProcessKey};
+use crate::process::{BootId, Details, MOST_VERSIONS, Process, ProcessKey};
 use crate::socket::{Namespace, NamespaceId, Role, Socket, SocketId};
+use crate::timeline::{BETWEEN_LOOKS, Dated, Presence, Timeline};
+use crate::translation::{Translations, Turn};
 use crate::vantage::{FlowClock, HostId, WhichNamespace};
 
 /// One boot of one host.
@@ -30,8 +32,12 @@ pub struct History {
     gaps: Vec<Gap>,
     coverage: Vec<(BootTime, Coverage)>,
     namespaces: BTreeMap<NamespaceId, NamespaceHistory>,
+    /// The namespaces that hold, or held, an address: see [`address_key`].
+    by_address: HashMap<IpAddr, BTreeSet<NamespaceId>>,
     processes: HashMap<ProcessKey, Vec<(BootTime, Arc<Process>)>>,
+    details: HashMap<ProcessKey, Vec<(BootTime, Arc<Details>)>>,
     open: HashMap<SocketId, OpenSocket>,
+    translations: Translations,
     /// Between a gap and the end of the listing that follows it.
     /// From then on nothing is certain until the listing is whole.
     relisting: Option<BootTime>,
@@ -40,6 +46,8 @@ pub struct History {
 #[derive(Debug)]
 struct OpenSocket {
     socket: Socket,
+    /// When its present owners were first seen to hold it: where its span is on the timeline.
+    first_seen: BootTime,
     /// Listed since the last gap. Only looked at when a listing ends.
     confirmed: bool,
 }
@@ -52,7 +60,7 @@ struct NamespaceHistory {
     confirmed: bool,
     gone: Option<BootTime>,
     addresses: Vec<AddressSpan>,
-    tree: BTreeMap<Node, Vec<Span>>,
+    tree: BTreeMap<Node, Timeline<Span>>,
 }
 
 #[derive(Debug)]
@@ -72,26 +80,30 @@ struct Node {
     remote: Option<Endpoint>,
 }
 
-/// How far before its first sight, or after its last, a socket may explain a flow, in
-/// nanoseconds: one second, the longest sensible pause between two looks. Further away (after a
-/// gap of hours, say) would not be an extrapolation but a guess.
-const BETWEEN_LOOKS: u64 = 1_000_000_000;
-
 /// One socket held by one set of owners.
-///
-/// `not_before <= first_seen <= last_seen <= not_after`: it certainly existed between the inner
-/// two, and certainly not outside the outer two.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     pub(crate) socket: SocketId,
     pub(crate) role: Role,
     pub(crate) owners: Arc<[ProcessKey]>,
-    pub(crate) not_before: BootTime,
-    pub(crate) first_seen: BootTime,
-    /// `None` while it is open.
-    pub(crate) last_seen: Option<BootTime>,
-    pub(crate) not_after: Option<BootTime>,
+    pub(crate) presence: Presence,
+    /// The same socket as in the span that ends where this one begins, in other hands.
+    pub(crate) goes_on: bool,
     dual_stack: bool,
+}
+
+impl Dated for Span {
+    fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    fn presence_mut(&mut self) -> &mut Presence {
+        &mut self.presence
+    }
+
+    fn number(&self) -> u64 {
+        self.socket.0
+    }
 }
 
 impl History {
@@ -108,8 +120,11 @@ impl History {
             gaps: Vec::new(),
             coverage: Vec::new(),
             namespaces: BTreeMap::new(),
+            by_address: HashMap::new(),
             processes: HashMap::new(),
+            details: HashMap::new(),
             open: HashMap::new(),
+            translations: Translations::default(),
             relisting: None,
         }
     }
@@ -153,7 +168,7 @@ impl History {
     /// How many intervals it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.namespaces.values().flat_map(|n| n.tree.values()).map(Vec::len).sum()
+        self.namespaces.values().flat_map(|n| n.tree.values()).map(Timeline::len).sum()
     }
 
     /// Whether it holds no interval.
@@ -235,8 +250,12 @@ impl History {
             Change::Owners(owners) => self.apply_owners(owners, time),
             Change::Close(Close { id, last_seen }) => self.close(id, last_seen, time),
             Change::Listed => self.apply_listed(time),
-            // Nobody asks for them yet.
-            Change::Details(_) | Change::Translation(_) | Change::TranslationGone(_) => {}
+            Change::Details(details) => self.apply_details(details, time),
+            Change::Translation(translation) => {
+                let former_end = self.relisting.unwrap_or(self.end.min(time));
+                self.translations.apply(translation, time, former_end);
+            }
+            Change::TranslationGone(gone) => self.translations.gone(gone, time),
         }
         self.end = self.end.max(time);
     }
@@ -257,6 +276,10 @@ impl History {
         // A second gap before the listing is whole (the connection broke) does not end the first.
         self.relisting.get_or_insert(begin);
         self.open.values_mut().for_each(|open| open.confirmed = false);
+        if gap.cause == GapCause::EventsLost {
+            return; // events are of sockets; the rest is compared with what was seen last
+        }
+        self.translations.doubt();
         for namespace in self.namespaces.values_mut() {
             namespace.confirmed = false;
             namespace.addresses.iter_mut().for_each(|span| span.confirmed = false);
@@ -271,6 +294,7 @@ impl History {
         for id in gone {
             self.close(id, last_watched, time);
         }
+        self.translations.listed(last_watched, time);
         for namespace in self.namespaces.values_mut() {
             if !namespace.confirmed && namespace.facts.is_some() {
                 namespace.gone.get_or_insert(time);
@@ -302,18 +326,40 @@ impl History {
         for id in left {
             self.close(id, last_seen, time);
         }
+        self.translations.namespace_gone(id, last_seen, time);
     }
 
     fn apply_address(&mut self, address: Address, time: BootTime) {
         // An address that was there when watching began (again) was there before, as far as
         // anyone knows.
         let since = self.relisting.unwrap_or(time);
+        self.by_address.entry(address_key(address.address)).or_default().insert(address.namespace);
         let addresses = &mut self.namespaces.entry(address.namespace).or_default().addresses;
         let known = addresses.iter_mut().find(|s| s.address == address && s.until.is_none());
         if let Some(span) = known {
             span.confirmed = true;
         } else {
             addresses.push(AddressSpan { address, since, until: None, confirmed: true });
+        }
+    }
+
+    fn apply_details(&mut self, details: Details, time: BootTime) {
+        let key = details.process;
+        let known = self.details.get(&key).map_or(&[][..], Vec::as_slice);
+        let at = known.partition_point(|&(known, _)| known <= time);
+        // Of the same program more is known now: then that was true before, too.
+        let same = at.checked_sub(1).filter(|&before| {
+            let (since, former) = &known[before];
+            details.complete(former) && self.executable(key, *since) == self.executable(key, time)
+        });
+        let known = self.details.entry(key).or_default();
+        if let Some(before) = same {
+            known[before].1 = Arc::new(details);
+            return;
+        }
+        known.insert(at, (time, Arc::new(details)));
+        if known.len() > MOST_VERSIONS {
+            known.remove(0);
         }
     }
 
@@ -334,72 +380,56 @@ impl History {
             socket: id,
             role: socket.role(),
             owners: owners.into(),
-            not_before: not_before.min(time),
-            first_seen: time,
-            last_seen: None,
-            not_after: None,
+            presence: Presence::since(time, not_before),
+            goes_on: false,
             dual_stack: socket.is_dual_stack(),
         };
         let namespace = self.namespaces.entry(socket.namespace()).or_default();
-        // Most nodes only ever hold one span; a vector's own first growth makes room for four.
-        let spans = namespace.tree.entry(Node::of(&socket));
-        spans.or_insert_with(|| Vec::with_capacity(1)).push(span);
-        self.open.insert(id, OpenSocket { socket, confirmed: true });
+        namespace.tree.entry(Node::of(&socket)).or_insert_with(Timeline::new).insert(span);
+        self.open.insert(id, OpenSocket { socket, first_seen: time, confirmed: true });
     }
 
     fn apply_owners(&mut self, change: Owners, time: BootTime) {
         let Owners { id, owners, not_before } = change;
-        let not_before = not_before.min(time);
-        let Some(spans) = self.open.get(&id).and_then(|open| {
-            self.namespaces.get_mut(&open.socket.namespace())?.tree.get_mut(&Node::of(&open.socket))
-        }) else {
-            return;
-        };
-        let Some(current) =
-            spans.iter_mut().rev().find(|s| s.socket == id && s.not_after.is_none())
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let Some(spans) = self
+            .namespaces
+            .get_mut(&open.socket.namespace())
+            .and_then(|namespace| namespace.tree.get_mut(&Node::of(&open.socket)))
         else {
             return;
         };
+        let first_seen = open.first_seen;
+        let Some(current) = spans.there_mut(first_seen, id.0) else { return };
         if owners.is_empty() || *current.owners == *owners {
             return;
         }
         // Seen before its owner was: a connection waits to be accepted, and nobody else holds it. Of
         // other sockets somebody unseen may have.
-        let waited =
-            current.role == Role::Connected || time <= current.first_seen.plus(BETWEEN_LOOKS);
+        let waited = current.role == Role::Connected || time <= first_seen.plus(BETWEEN_LOOKS);
         if current.owners.is_empty() && waited {
             current.owners = owners.into();
             return;
         }
-        current.last_seen = Some(not_before.max(current.first_seen));
-        current.not_after = Some(time);
-        let next = Span {
-            owners: owners.into(),
-            not_before,
-            first_seen: time,
-            last_seen: None,
-            not_after: None,
-            ..current.clone()
-        };
-        spans.push(next);
+        let time = time.max(first_seen);
+        let not_before = not_before.min(time);
+        let presence = Presence::since(time, not_before);
+        let next = Span { owners: owners.into(), presence, goes_on: true, ..current.clone() };
+        spans.finish(first_seen, id.0, not_before, time);
+        spans.insert(next);
+        open.first_seen = time;
     }
 
     fn close(&mut self, id: SocketId, last_seen: BootTime, time: BootTime) {
-        let Some(OpenSocket { socket, .. }) = self.open.remove(&id) else {
+        let Some(OpenSocket { socket, first_seen, .. }) = self.open.remove(&id) else {
             return;
         };
         let Some(namespace) = self.namespaces.get_mut(&socket.namespace()) else {
             return;
         };
-        let Some(spans) = namespace.tree.get_mut(&Node::of(&socket)) else {
-            return;
-        };
         // One of a socket's spans at most is open: a change of owners ends the one before.
-        let open = |span: &&mut Span| span.socket == id && span.not_after.is_none();
-        if let Some(span) = spans.iter_mut().rev().find(open) {
-            let last_seen = last_seen.max(span.first_seen);
-            span.last_seen = Some(last_seen);
-            span.not_after = Some(time.max(last_seen));
+        if let Some(spans) = namespace.tree.get_mut(&Node::of(&socket)) {
+            spans.finish(first_seen, id.0, last_seen, time);
         }
     }
 
@@ -415,21 +445,31 @@ impl History {
         self.coverage.drain(..past);
         self.own_clock.prune(before);
         self.collector_clock.prune(before);
+        self.translations.prune(before);
         let ended = |moment: Option<BootTime>| moment.is_some_and(|moment| moment < before);
         let mut held: HashMap<ProcessKey, ()> = HashMap::new();
         self.namespaces.retain(|_, namespace| {
             namespace.addresses.retain(|span| !ended(span.until));
             namespace.tree.retain(|_, spans| {
-                spans.retain(|span| !ended(span.not_after));
+                spans.retain(|span| !ended(span.presence.not_after()));
                 held.extend(spans.iter().flat_map(|s| s.owners.iter()).map(|&owner| (owner, ())));
                 !spans.is_empty()
             });
             !(ended(namespace.gone) && namespace.tree.is_empty())
         });
+        self.by_address.clear();
+        for (&id, namespace) in &self.namespaces {
+            for span in &namespace.addresses {
+                self.by_address.entry(address_key(span.address.address)).or_default().insert(id);
+            }
+        }
         self.processes.retain(|key, facts| {
             let past = facts.partition_point(|&(time, _)| time <= before).saturating_sub(1);
             facts.drain(..past);
             held.contains_key(key) || facts.iter().any(|&(time, _)| time >= before)
+        });
+        self.details.retain(|key, details| {
+            self.processes.contains_key(key) || details.iter().any(|&(time, _)| time >= before)
         });
     }
 
@@ -475,27 +515,27 @@ impl History {
         address: IpAddr,
         stretch: &'a RangeInclusive<BootTime>,
     ) -> impl Iterator<Item = NamespaceId> + 'a {
-        self.namespaces
-            .iter()
-            .filter(move |(_, namespace)| {
-                namespace.addresses.iter().any(|span| {
-                    span.covers(address)
-                        && span.since <= *stretch.end()
-                        && span.until.is_none_or(|until| until >= *stretch.start())
-                })
-            })
-            .map(|(&id, _)| id)
+        let touches = move |span: &AddressSpan| {
+            span.covers(address)
+                && span.since <= *stretch.end()
+                && span.until.is_none_or(|until| until >= *stretch.start())
+        };
+        let candidates = self.by_address.get(&address_key(address)).into_iter().flatten().copied();
+        candidates.filter(move |id| {
+            self.namespaces.get(id).is_some_and(|namespace| namespace.addresses.iter().any(touches))
+        })
     }
 
-    /// The spans of sockets connected from `local` to `remote`.
+    /// The spans of sockets that send what has this key, and have its destination as their peer, that
+    /// touch a stretch; in order.
     pub(crate) fn connected(
         &self,
         namespace: NamespaceId,
-        protocol: Protocol,
-        local: Endpoint,
-        remote: Endpoint,
-    ) -> impl Iterator<Item = &Span> {
-        self.at(namespace, Node { protocol, local, remote: Some(remote) })
+        key: &FlowKey,
+        stretch: &RangeInclusive<BootTime>,
+    ) -> Vec<&Span> {
+        let FlowKey { protocol, source: local, destination } = *key;
+        self.at(namespace, Node { protocol, local, remote: Some(destination) }, stretch)
     }
 
     /// The spans of listening and unconnected sockets that take what is sent to `local`: bound to
@@ -505,21 +545,31 @@ impl History {
         namespace: NamespaceId,
         protocol: Protocol,
         local: Endpoint,
+        stretch: &RangeInclusive<BootTime>,
     ) -> [Vec<&Span>; 2] {
         use std::net::{Ipv4Addr, Ipv6Addr};
-        let at = |local| self.at(namespace, Node { protocol, local, remote: None });
-        let v6_any = Endpoint::new(Ipv6Addr::UNSPECIFIED, local.port());
-        let any = match local.address() {
-            IpAddr::V6(_) => at(v6_any).collect(),
-            IpAddr::V4(_) => at(Endpoint::new(Ipv4Addr::UNSPECIFIED, local.port()))
-                .chain(at(v6_any).filter(|span| span.dual_stack))
-                .collect(),
-        };
-        [at(local).collect(), any]
+        let at = |local| self.at(namespace, Node { protocol, local, remote: None }, stretch);
+        let mut any = at(Endpoint::new(Ipv6Addr::UNSPECIFIED, local.port()));
+        if local.address().is_ipv4() {
+            any.retain(|span| span.dual_stack);
+            any.extend(at(Endpoint::new(Ipv4Addr::UNSPECIFIED, local.port())));
+        }
+        [at(local), any]
     }
 
-    fn at(&self, namespace: NamespaceId, node: Node) -> impl Iterator<Item = &Span> {
-        self.namespaces.get(&namespace).and_then(|n| n.tree.get(&node)).into_iter().flatten()
+    /// What translations say that an end really was around a stretch, in order.
+    pub(crate) fn turns(&self, seen: &FlowKey, stretch: &RangeInclusive<BootTime>) -> Vec<&Turn> {
+        self.translations.turns(seen, stretch, self.told_until())
+    }
+
+    fn at(
+        &self,
+        namespace: NamespaceId,
+        node: Node,
+        stretch: &RangeInclusive<BootTime>,
+    ) -> Vec<&Span> {
+        let spans = self.namespaces.get(&namespace).and_then(|n| n.tree.get(&node));
+        spans.map(|spans| spans.touching(stretch, self.told_until())).unwrap_or_default()
     }
 
     /// The facts of a process as they were at a moment (the first known, if it is earlier).
@@ -527,6 +577,22 @@ impl History {
         let known = self.processes.get(&key)?;
         let index = known.partition_point(|&(time, _)| time <= at).saturating_sub(1);
         known.get(index).map(|(_, process)| process)
+    }
+
+    fn executable(&self, key: ProcessKey, at: BootTime) -> Option<&String> {
+        self.process(key, at)?.executable.as_ref()
+    }
+
+    /// The details of a process as they were at a moment: the last ones told by then or else the
+    /// first ones told later, but only of the program that it was (they come late, and exec makes
+    /// another program of it).
+    pub(crate) fn details(&self, key: ProcessKey, at: BootTime) -> Option<&Arc<Details>> {
+        let known = self.details.get(&key)?;
+        let program = self.executable(key, at);
+        let (by_then, later) = known.split_at(known.partition_point(|&(time, _)| time <= at));
+        let mut nearest = by_then.iter().rev().chain(later);
+        let (_, details) = nearest.find(|(time, _)| self.executable(key, *time) == program)?;
+        Some(details)
     }
 
     /// The first gap that touches a stretch.
@@ -555,21 +621,21 @@ impl History {
     }
 }
 
-impl Span {
-    /// Whether it may have existed at some moment of a stretch; `end` is the history's.
-    pub(crate) fn may_touch(&self, stretch: &RangeInclusive<BootTime>, end: BootTime) -> bool {
-        let not_before = self.not_before.max(self.first_seen.minus(BETWEEN_LOOKS));
-        let not_after = match (self.last_seen, self.not_after) {
-            (Some(last_seen), Some(not_after)) => not_after.min(last_seen.plus(BETWEEN_LOOKS)),
-            _ => end,
-        };
-        not_before <= *stretch.end() && *stretch.start() <= not_after
+impl Node {
+    fn of(socket: &Socket) -> Self {
+        let protocol = socket.protocol();
+        // What stands for a port where there are none (a ping socket's echo id) is in no flow.
+        let bare = |end: Endpoint| if protocol.has_ports() { end } else { end.without_port() };
+        Self { protocol, local: bare(socket.local()), remote: socket.remote().map(bare) }
     }
 }
 
-impl Node {
-    fn of(socket: &Socket) -> Self {
-        Self { protocol: socket.protocol(), local: socket.local(), remote: socket.remote() }
+/// Under what an address is looked up: all of 127.0.0.0/8 under one, for one interface address may
+/// cover all of it.
+fn address_key(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) if address.is_loopback() => std::net::Ipv4Addr::LOCALHOST.into(),
+        address => address,
     }
 }
 

@@ -14,10 +14,17 @@ mod clock;
 mod diff;
 mod event;
 mod history;
+mod kernel;
 mod log;
+mod matching;
 mod process;
+mod question;
 mod socket;
+mod timeline;
+mod translated;
+mod translation;
 mod vantage;
+mod verdict;
 
 pub use attribute::{Attribution, Histories, Holder, Owner, Quality, Reason};
 pub use clock::{BootTime, Clock, ClockSample};
@@ -27,7 +34,7 @@ pub use event::{
     TranslationGone,
 };
 pub use history::History;
-pub use log::{Incarnation, Log, Position, Since};
+pub use log::{Incarnation, Log, Position, Since, StillTrue};
 pub use process::{Ancestor, BootId, Details, MOST_ANCESTORS, Process, ProcessId, ProcessKey};
 pub use socket::{Namespace, NamespaceId, Role, Socket, SocketId};
 pub use vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};

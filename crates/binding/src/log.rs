@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use procflow_core::FlowKey;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::BootTime;
 use crate::event::{Address, Change, Coverage, Event, Gap, GapCause};
-use crate::process::{BootId, ProcessKey};
+use crate::process::{BootId, MOST_VERSIONS, ProcessKey};
 use crate::socket::{NamespaceId, SocketId};
 use crate::vantage::HostId;
 
@@ -34,10 +35,6 @@ pub struct Position {
     pub sequence: u64,
 }
 
-/// How many versions of a process' facts are kept once they are old; a process that calls exec
-/// in a loop must not fill the memory.
-const MOST_VERSIONS: usize = 16;
-
 /// How many processes without sockets are tolerated before they are looked for: looking walks
 /// the whole log.
 const STRANGERS: usize = 4096;
@@ -58,6 +55,8 @@ pub struct Log {
     /// So many processes were left when strangers were last looked for.
     left: usize,
     watched_until: BootTime,
+    /// Up to which number, and until when, it may be told; `None` for all.
+    durable: Option<(u64, BootTime)>,
 }
 
 impl Log {
@@ -74,6 +73,7 @@ impl Log {
             bytes: 0,
             left: 0,
             watched_until: now,
+            durable: None,
         };
         log.push(now, Change::Watch(coverage));
         let cause = GapCause::NotRunning;
@@ -97,6 +97,39 @@ impl Log {
     #[must_use]
     pub fn watched_until(&self) -> BootTime {
         self.watched_until
+    }
+
+    /// From now on only what was made durable is told, and dropped; a number that somebody was told
+    /// must be on disk, or the next start could not go on where this one stopped.
+    pub fn wait_for_disk(&mut self) {
+        self.durable.get_or_insert((0, BootTime(0)));
+    }
+
+    /// The events up to this number, and that nothing else happened until then, are on disk.
+    pub fn settle(&mut self, sequence: u64, until: BootTime) {
+        self.durable = Some((sequence.min(self.newest()), until.min(self.watched_until)));
+    }
+
+    /// The kept events after a number, whether they may be told or not: those that are still to be
+    /// made durable.
+    pub fn unsettled(&self, sequence: u64) -> impl Iterator<Item = &Event> {
+        let skip = sequence.saturating_sub(self.dropped_through);
+        self.recent.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+    }
+
+    /// The number of the newest event that may be told.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.durable.map_or_else(|| self.newest(), |(sequence, _)| sequence)
+    }
+
+    /// Everything up to here may be told. That nothing happened needs no disk.
+    #[must_use]
+    pub fn told_until(&self) -> BootTime {
+        match self.durable {
+            Some((sequence, until)) if sequence < self.newest() => until,
+            _ => self.watched_until,
+        }
     }
 
     /// How many events it holds: recent ones, and older ones that are still true.
@@ -129,7 +162,8 @@ impl Log {
     /// true of them is kept: that is bounded by what the host itself holds open.)
     pub fn prune(&mut self, before: BootTime, most: usize) {
         while let Some(oldest) = self.recent.front() {
-            if oldest.time >= before && self.bytes <= most {
+            let settled = self.durable.is_none_or(|(durable, _)| oldest.sequence <= durable);
+            if !settled || oldest.time >= before && self.bytes <= most {
                 break;
             }
             let Some(event) = self.recent.pop_front() else {
@@ -140,11 +174,11 @@ impl Log {
             self.dropped_until = self.dropped_until.max(event.time);
             self.still_true.fold(event);
         }
-        let StillTrue { processes, sockets, .. } = &self.still_true;
         // Events still to come may name most of them: then the next look waits for twice as many.
-        if processes.len() > STRANGERS + 2 * sockets.len().max(self.left) {
+        let held = self.still_true.sockets.len().max(self.left);
+        if self.still_true.processes() > STRANGERS + 2 * held {
             self.still_true.forget_strangers(&self.recent);
-            self.left = self.still_true.processes.len();
+            self.left = self.still_true.processes();
         }
     }
 
@@ -158,11 +192,11 @@ impl Log {
         }
     }
 
-    /// The kept events after `sequence`, oldest first. Only whole from `dropped_through` on: see
-    /// [`Log::since`].
+    /// The kept events after `sequence` that may be told, oldest first. Only whole from
+    /// `dropped_through` on: see [`Log::since`].
     pub fn events(&self, sequence: u64) -> impl Iterator<Item = &Event> {
-        let skip = sequence.saturating_sub(self.dropped_through);
-        self.recent.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+        let told = self.told();
+        self.unsettled(sequence).take_while(move |event| event.sequence <= told)
     }
 
     /// What is still true of the dropped events, in the order of their numbers; ends with
@@ -170,7 +204,6 @@ impl Log {
     #[must_use]
     pub fn still_true(&self) -> Vec<Event> {
         let mut events = self.still_true.events();
-        events.sort_by_key(|event| event.sequence);
         let sequence = self.dropped_through;
         events.push(Event { sequence, time: self.dropped_until, change: Change::Listed });
         events
@@ -191,20 +224,26 @@ pub enum Since {
     },
 }
 
-/// The events that no later one has overtaken.
+/// The events that no later one has overtaken: what must be told of those before, when they are no
+/// longer kept.
 #[derive(Debug, Default)]
-struct StillTrue {
+pub struct StillTrue {
     watch: Option<Event>,
     clock: Option<Event>,
     namespaces: BTreeMap<NamespaceId, Event>,
     addresses: BTreeMap<Address, Event>,
     /// All versions: a flow from before an exec belongs to the program of then.
     processes: BTreeMap<ProcessKey, Vec<Event>>,
+    /// Only the last: they are large.
+    details: BTreeMap<ProcessKey, Event>,
     sockets: BTreeMap<SocketId, Event>,
+    /// By who translates, and what.
+    translations: BTreeMap<(NamespaceId, FlowKey), Event>,
 }
 
 impl StillTrue {
-    fn fold(&mut self, event: Event) {
+    /// Takes in the next event, or one that [`StillTrue::events`] gave.
+    pub fn fold(&mut self, event: Event) {
         match &event.change {
             Change::Watch(_) => self.watch = Some(event),
             Change::Clock(_) => self.clock = Some(event),
@@ -214,6 +253,7 @@ impl StillTrue {
             Change::NamespaceGone(id) => {
                 self.namespaces.remove(id);
                 self.addresses.retain(|address, _| address.namespace != *id);
+                self.translations.retain(|(namespace, _), _| namespace != id);
             }
             Change::Address(address) => {
                 self.addresses.insert(*address, event);
@@ -252,7 +292,15 @@ impl StillTrue {
             }
             // The reader is told of one gap that covers all that was dropped.
             Change::Gap(_) | Change::Listed => {}
-            Change::Details(_) | Change::Translation(_) | Change::TranslationGone(_) => {}
+            Change::Details(details) => {
+                self.details.insert(details.process, event);
+            }
+            Change::Translation(new) => {
+                self.translations.insert((new.namespace, new.original), event);
+            }
+            Change::TranslationGone(gone) => {
+                self.translations.remove(&(gone.namespace, gone.original));
+            }
         }
     }
 
@@ -271,22 +319,49 @@ impl StillTrue {
             .flatten()
             .copied()
             .collect();
-        self.processes.retain(|key, _| named.contains(key));
+        self.forget_processes(|key| named.contains(key));
     }
 
-    fn len(&self) -> usize {
+    /// How many processes something is kept of.
+    fn processes(&self) -> usize {
+        self.processes.len().max(self.details.len())
+    }
+
+    /// Forgets the facts of all processes but some.
+    pub fn forget_processes(&mut self, mut keep: impl FnMut(&ProcessKey) -> bool) {
+        self.processes.retain(|key, _| keep(key));
+        self.details.retain(|key, _| keep(key));
+    }
+
+    /// How many events it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
         usize::from(self.watch.is_some())
             + usize::from(self.clock.is_some())
             + self.namespaces.len()
             + self.addresses.len()
             + self.processes.values().map(Vec::len).sum::<usize>()
+            + self.details.len()
             + self.sockets.len()
+            + self.translations.len()
     }
 
-    fn events(&self) -> Vec<Event> {
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those events, in the order of their numbers.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
         let single = self.watch.iter().chain(&self.clock);
         let mapped = self.namespaces.values().chain(self.addresses.values());
         let held = self.processes.values().flatten().chain(self.sockets.values());
-        single.chain(mapped).chain(held).cloned().collect()
+        let rest = self.details.values().chain(self.translations.values());
+        let all = single.chain(mapped).chain(held).chain(rest);
+        let mut events: Vec<Event> = all.cloned().collect();
+        events.sort_by_key(|event| event.sequence);
+        events
     }
 }

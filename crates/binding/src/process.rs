@@ -56,6 +56,10 @@ pub struct Process {
     pub unit: Option<String>,
 }
 
+/// How many versions of one process' facts, or details, are kept once they are old; a process that
+/// calls exec in a loop must not fill the memory.
+pub(crate) const MOST_VERSIONS: usize = 16;
+
 /// How many ancestors of a process are told.
 pub const MOST_ANCESTORS: usize = 8;
 
@@ -86,6 +90,14 @@ pub struct Ancestor {
 }
 
 impl Details {
+    /// Whether these say what `former` said, and perhaps more: a digest that was not computed yet.
+    pub(crate) fn complete(&self, former: &Self) -> bool {
+        let line = former.command_line.is_none() || former.command_line == self.command_line;
+        let digest = former.digest.is_none() || former.digest == self.digest;
+        let ancestors = former.ancestors.is_empty() || former.ancestors == self.ancestors;
+        line && digest && ancestors
+    }
+
     /// About how many bytes it takes beyond its own size.
     pub(crate) fn footprint(&self) -> usize {
         let ancestors = self.ancestors.iter().map(|one| size_of::<Ancestor>() + one.comm.len());

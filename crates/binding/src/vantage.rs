@@ -24,12 +24,22 @@ pub struct Vantage {
     pub clock: FlowClock,
     /// How far off the record's times may be, in nanoseconds, either way.
     pub tolerance: u64,
+    /// How finely the record counts time, in nanoseconds: its times are rounded down to a multiple
+    /// of this. Not an error of any clock, so what this alone separates was seen in time.
+    pub granularity: u64,
+    /// Whether the record of an ICMP message tells its type and code, as nearly all exporters do. In
+    /// one that does not they are 0, which is also the type of an echo reply.
+    pub icmp_types: bool,
 }
 
 impl Vantage {
     /// One second: a NetFlow v9 header (RFC 3954 section 5.1) counts whole seconds, so that times
     /// derived from it may be up to a second off however good the clocks are.
     pub const TOLERANCE: u64 = 1_000_000_000;
+
+    /// One millisecond, as nfcapd files and NetFlow v9 (RFC 3954 section 8, FIRST_SWITCHED 22)
+    /// count.
+    pub const GRANULARITY: u64 = 1_000_000;
 }
 
 /// Where a flow was captured.

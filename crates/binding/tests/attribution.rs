@@ -1,166 +1,14 @@
 //! What `attribute` answers, on histories written by hand.
-//!
-//! Seconds everywhere; the host booted at real second 1,000,000.
 
-use std::net::IpAddr;
+mod story;
+
+use story::*;
 
 use procflow_binding::{
-    Address, Attribution, BootId, BootTime, Change, Close, Coverage, Event, FlowClock, Gap,
-    GapCause, Histories, HostId, Namespace, NamespaceId, Open, Owner, Owners, Place, Process,
-    ProcessKey, Quality, Reason, Socket, SocketId, Vantage, WhichNamespace,
+    Address, BootId, BootTime, Change, Coverage, Event, FlowClock, Gap, GapCause, Histories,
+    NamespaceId, Open, Owner, Quality, Reason, Socket, SocketId, Vantage, WhichNamespace,
 };
-use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
-
-const EPOCH: i64 = 1_000_000;
-const POLLED: Coverage = Coverage::Polled { period: 100_000_000 };
-const HOME: NamespaceId = NamespaceId(1);
-const CONTAINER: NamespaceId = NamespaceId(2);
-
-fn boot(seconds: f64) -> BootTime {
-    BootTime((seconds * 1e9) as u64)
-}
-
-fn real(seconds: f64) -> Timestamp {
-    Timestamp((seconds * 1e9) as i64 + EPOCH * 1_000_000_000)
-}
-
-fn at(endpoint: &str) -> Endpoint {
-    endpoint.parse::<std::net::SocketAddr>().unwrap().into()
-}
-
-fn process(pid: u32) -> ProcessKey {
-    ProcessKey { pid, start: BootTime(u64::from(pid)) }
-}
-
-/// A host whose story is told line by line.
-struct Story {
-    host: HostId,
-    boot: BootId,
-    events: Vec<Event>,
-    until: f64,
-}
-
-impl Story {
-    /// Watched from second 100, with 10.0.0.1 and loopback, and nothing open.
-    fn begins(coverage: Coverage) -> Self {
-        let story =
-            Self { host: HostId([1; 16]), boot: BootId([1; 16]), events: vec![], until: 1e6 };
-        let now = boot(100.0);
-        story
-            .then(100.0, Change::Watch(coverage))
-            .then(
-                100.0,
-                Change::Gap(Gap { begin: BootTime(0), end: now, cause: GapCause::NotRunning }),
-            )
-            .then(100.0, Change::Clock(real(100.0)))
-            .namespace(100.0, HOME, None)
-            .address(100.0, HOME, "127.0.0.1", 8)
-            .address(100.0, HOME, "10.0.0.1", 24)
-            .address(100.0, HOME, "fd00::1", 64)
-            .then(100.0, Change::Listed)
-    }
-
-    fn on(mut self, host: u8, boot: u8) -> Self {
-        (self.host, self.boot) = (HostId([host; 16]), BootId([boot; 16]));
-        self
-    }
-
-    fn then(mut self, seconds: f64, change: Change) -> Self {
-        let sequence = self.events.len() as u64 + 1;
-        self.events.push(Event { sequence, time: boot(seconds), change });
-        self
-    }
-
-    fn namespace(self, seconds: f64, id: NamespaceId, name: Option<&str>) -> Self {
-        let (name, initial) = (name.map(str::to_owned), id == HOME);
-        self.then(seconds, Change::Namespace(Namespace { id, inode: id.0, name, initial }))
-    }
-
-    fn address(self, seconds: f64, namespace: NamespaceId, address: &str, prefix: u8) -> Self {
-        let address: IpAddr = address.parse().unwrap();
-        self.then(seconds, Change::Address(Address { namespace, address, prefix }))
-    }
-
-    fn process(self, seconds: f64, pid: u32, comm: &str) -> Self {
-        let process = Process {
-            key: process(pid),
-            comm: comm.to_owned(),
-            executable: None,
-            uid: Some(0),
-            user: None,
-            container: None,
-            unit: None,
-        };
-        self.then(seconds, Change::Process(process))
-    }
-
-    /// A socket comes into view; its owners have facts if they were given with `process`.
-    fn open(self, seconds: f64, id: u64, socket: Socket, pids: &[u32]) -> Self {
-        let owners = pids.iter().copied().map(process).collect();
-        let not_before = boot(seconds - 0.1);
-        self.then(seconds, Change::Open(Open { id: SocketId(id), socket, owners, not_before }))
-    }
-
-    fn owners(self, seconds: f64, id: u64, pids: &[u32]) -> Self {
-        let owners = pids.iter().copied().map(process).collect();
-        let not_before = boot(seconds - 0.1);
-        self.then(seconds, Change::Owners(Owners { id: SocketId(id), owners, not_before }))
-    }
-
-    fn close(self, seconds: f64, id: u64) -> Self {
-        let last_seen = boot(seconds - 0.1);
-        self.then(seconds, Change::Close(Close { id: SocketId(id), last_seen }))
-    }
-
-    fn tell(self) -> Histories {
-        let mut histories = Histories::default();
-        self.tell_to(&mut histories);
-        histories
-    }
-
-    fn tell_to(self, histories: &mut Histories) {
-        let history = histories.entry(self.host, self.boot);
-        self.events.into_iter().for_each(|event| history.apply(event));
-        history.watched_until(boot(self.until));
-    }
-}
-
-fn tcp(local: &str, remote: &str) -> Socket {
-    Socket::connected(HOME, Protocol::TCP, at(local), at(remote))
-}
-
-fn outside() -> Vantage {
-    Vantage { place: Place::Outside, clock: FlowClock::Host, tolerance: 1_000_000_000 }
-}
-
-fn exact_clock() -> Vantage {
-    Vantage { tolerance: 0, ..outside() }
-}
-
-fn inside(host: u8, which: WhichNamespace) -> Vantage {
-    Vantage { place: Place::Inside(HostId([host; 16]), which), ..outside() }
-}
-
-fn flow(protocol: Protocol, source: &str, destination: &str) -> FlowKey {
-    FlowKey { protocol, source: at(source), destination: at(destination) }
-}
-
-fn ask(histories: &Histories, key: FlowKey, from: f64, to: f64, vantage: &Vantage) -> Attribution {
-    histories.attribute(&key, Interval { first: real(from), last: real(to) }, vantage)
-}
-
-/// "comm comm quality", or what else there is to say.
-fn say(owner: &Owner) -> String {
-    let names = |holders: &[procflow_binding::Holder]| {
-        holders.iter().map(|h| h.process.comm.clone()).collect::<Vec<_>>().join(" ")
-    };
-    match owner {
-        Owner::Known { holders, quality } => format!("{} {quality}", names(holders)),
-        Owner::Ambiguous { candidates } => format!("{} ambiguous", names(candidates)),
-        Owner::Kernel => "kernel".to_owned(),
-        Owner::Unknown(reason) => reason.to_string(),
-    }
-}
+use procflow_core::Protocol;
 
 const OUT: (&str, &str) = ("10.0.0.1:40000", "192.0.2.7:443");
 
@@ -368,6 +216,64 @@ fn a_process_is_what_it_was_then() {
         .tell();
     assert_eq!(source(&histories, 201.0, 202.0, &outside()), "sh exact");
     assert_eq!(source(&histories, 220.0, 222.0, &outside()), "nc exact");
+}
+
+/// "command line, first byte of the digest" of the one who is named.
+fn details(histories: &Histories, at: f64) -> String {
+    let key = flow(Protocol::TCP, OUT.0, OUT.1);
+    let holders = ask(histories, key, at, at + 0.1, &exact_clock()).source.into_holders();
+    let [holder] = holders.as_slice() else { panic!("{holders:?}") };
+    let Some(details) = &holder.details else { return "none".to_owned() };
+    let line = details.command_line.as_ref().map_or("-".to_owned(), |line| line.join(" "));
+    format!("{line}, {}", details.digest.map_or("-".to_owned(), |digest| digest[0].to_string()))
+}
+
+#[test]
+fn details_may_come_late_and_are_what_they_were_then() {
+    let histories = Story::begins(POLLED)
+        .exec(200.0, 7, "sh")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .details(201.0, 7, Some("sh -c nc"), None)
+        .details(203.0, 7, Some("sh -c nc"), Some(5))
+        .exec(210.0, 7, "nc")
+        .details(212.0, 7, Some("nc -l"), None)
+        .process(220.0, 8, "plain")
+        .owners(220.0, 1, &[8])
+        .tell();
+    assert_eq!(details(&histories, 200.5), "sh -c nc, 5", "the first that is known");
+    assert_eq!(details(&histories, 202.0), "sh -c nc, 5", "computed later, true before");
+    assert_eq!(details(&histories, 209.0), "sh -c nc, 5");
+    assert_eq!(details(&histories, 211.0), "nc -l, -", "never those of the program before");
+    assert_eq!(details(&histories, 215.0), "nc -l, -");
+    assert_eq!(details(&histories, 230.0), "none");
+}
+
+#[test]
+fn details_that_change_do_not_make_two_processes_of_one() {
+    let histories = Story::begins(POLLED)
+        .process(200.0, 7, "curl")
+        .details(200.0, 7, Some("curl a"), None)
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .close(203.0, 1)
+        .details(203.5, 7, Some("curl b"), None)
+        .open(204.0, 2, tcp(OUT.0, OUT.1), &[7])
+        .tell();
+    assert_eq!(source(&histories, 201.0, 206.0, &outside()), "curl exact");
+    assert_eq!(source(&histories, 203.2, 203.6, &outside()), "curl extrapolated");
+}
+
+#[test]
+fn of_a_process_whose_details_change_all_the_time_few_are_kept() {
+    let mut story =
+        Story::begins(POLLED).process(200.0, 7, "x").open(200.0, 1, tcp(OUT.0, OUT.1), &[7]);
+    for i in 0..100 {
+        story = story.details(201.0 + f64::from(i), 7, Some(&format!("x {i}")), None);
+    }
+    let mut histories = story.tell();
+    assert_eq!(details(&histories, 250.0), "x 84, -", "the oldest of sixteen");
+    assert_eq!(details(&histories, 290.0), "x 89, -");
+    histories.iter_mut().for_each(|history| history.prune(boot(500.0)));
+    assert_eq!(details(&histories, 600.0), "x 99, -", "it still holds its socket");
 }
 
 #[test]
@@ -603,6 +509,70 @@ fn kernel_is_said_only_where_everything_was_watched() {
     assert_eq!(source(&lossy, 200.0, 200.1, &outside()), "gap-events-lost");
     let icmp = flow(Protocol::ICMP, "10.0.0.1:0", "192.0.2.7:771");
     assert_eq!(say(&ask(&complete, icmp, 200.0, 200.0, &outside()).source), "kernel");
+}
+
+#[test]
+fn what_the_kernels_own_socket_sends_no_process_did() {
+    let wireguard = Socket::bound(HOME, Protocol::UDP, at("0.0.0.0:51820"), false);
+    let nfs = tcp("10.0.0.1:700", "192.0.2.7:2049");
+    let gap = Gap { begin: boot(300.0), end: boot(305.0), cause: GapCause::SourceFailed };
+    for coverage in [Coverage::Complete, POLLED] {
+        let histories = Story::begins(coverage)
+            .open(150.0, 1, wireguard, &[KERNEL])
+            .open(150.0, 2, nfs, &[KERNEL])
+            .then(305.0, Change::Gap(gap))
+            .tell();
+        let answer = |key, from| say(&ask(&histories, key, from, from + 0.1, &outside()).source);
+        let tunnel = flow(Protocol::UDP, "10.0.0.1:51820", "192.0.2.7:51820");
+        assert_eq!(answer(tunnel, 200.0), "kernel");
+        assert_eq!(answer(tunnel, 302.0), "gap-source-failed", "something connected may have been");
+        let mount = flow(Protocol::TCP, "10.0.0.1:700", "192.0.2.7:2049");
+        assert_eq!(answer(mount, 200.0), "kernel");
+        assert_eq!(answer(mount, 302.0), "kernel", "the same socket before and after");
+    }
+}
+
+#[test]
+fn a_socket_of_the_kernel_and_one_of_a_process_are_told_apart_by_time() {
+    let histories = Story::begins(Coverage::Complete)
+        .process(150.0, 7, "mount.nfs")
+        .open(200.0, 1, tcp(OUT.0, OUT.1), &[7])
+        .close(201.0, 1)
+        .open(205.0, 2, tcp(OUT.0, OUT.1), &[KERNEL])
+        .close(206.0, 2)
+        .open(207.0, 3, tcp(OUT.0, OUT.1), &[KERNEL, 7])
+        .tell();
+    assert_eq!(source(&histories, 200.2, 200.8, &exact_clock()), "mount.nfs exact");
+    assert_eq!(source(&histories, 205.2, 205.8, &exact_clock()), "kernel");
+    assert_eq!(source(&histories, 203.0, 203.1, &exact_clock()), "kernel", "all was watched");
+    assert_eq!(source(&histories, 208.0, 209.0, &exact_clock()), "mount.nfs exact", "both hold it");
+    let wide = Vantage { tolerance: 10_000_000_000, ..outside() };
+    assert_eq!(source(&histories, 203.0, 203.1, &wide), "mount.nfs ambiguous");
+}
+
+#[test]
+fn two_places_without_a_process_are_the_kernel_twice() {
+    let histories = Story::begins(Coverage::Complete)
+        .namespace(100.0, CONTAINER, None)
+        .address(100.0, CONTAINER, "10.0.0.1", 24)
+        .tell();
+    assert_eq!(source(&histories, 200.0, 200.1, &outside()), "kernel");
+}
+
+#[test]
+fn what_a_coarse_clock_rounds_away_is_still_seen_in_time() {
+    let histories = Story::begins(Coverage::Complete)
+        .process(200.0, 7, "curl")
+        .then(200.0004, opened(1, tcp(OUT.0, OUT.1), &[7], 200.0004))
+        .then(200.0008, closed(1, 200.0008))
+        .tell();
+    let fine = Vantage { tolerance: 50_000_000, ..outside() };
+    let coarse = Vantage { granularity: Vantage::GRANULARITY, ..fine.clone() };
+    // All of it happened within the millisecond that both stamps name.
+    assert_eq!(source(&histories, 200.0, 200.0, &fine), "curl extrapolated");
+    assert_eq!(source(&histories, 200.0, 200.0, &coarse), "curl exact");
+    assert_eq!(source(&histories, 199.998, 199.998, &coarse), "curl extrapolated");
+    assert_eq!(source(&histories, 200.002, 200.002, &coarse), "curl extrapolated");
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use procflow_binding::{
-    BootId, BootTime, Change, Coverage, Event, Held, History, HostId, Incarnation, Log, Namespace,
-    NamespaceId, Process, ProcessKey, Since, Socket, SocketId, Table, diff,
+    BootId, BootTime, Change, Close, Coverage, Details, Event, Held, History, HostId, Incarnation,
+    Log, Namespace, NamespaceId, Open, Process, ProcessKey, Since, Socket, SocketId, Table,
+    Translation, TranslationGone, diff,
 };
-use procflow_core::Endpoint;
+use procflow_core::{Endpoint, FlowKey, Protocol};
 
 const HOME: NamespaceId = NamespaceId(1);
 
@@ -179,6 +180,69 @@ fn a_long_lived_socket_is_dated_from_when_its_last_owner_got_it() {
         .map(|event| event.time.0)
         .collect();
     assert_eq!(times, [30], "who held it before is not known any more");
+}
+
+fn details(pid: u32, digest: u8) -> Change {
+    let process = process(pid, "x").key;
+    let digest = Some([digest; 32]);
+    Change::Details(Details { process, ancestors: vec![], command_line: None, digest })
+}
+
+fn conversation(port: u16) -> FlowKey {
+    let (source, destination) =
+        (Endpoint::new([10, 9, 0, 2], port), Endpoint::new([192, 0, 2, 7], 443));
+    FlowKey { protocol: Protocol::TCP, source, destination }
+}
+
+fn translation(namespace: NamespaceId, port: u16) -> Change {
+    let original = conversation(port);
+    let source = original.destination;
+    let reply = FlowKey { source, destination: Endpoint::new([10, 0, 0, 1], port), ..original };
+    Change::Translation(Translation { namespace, original, reply, not_before: BootTime(0) })
+}
+
+#[test]
+fn the_last_details_and_the_translations_that_hold_are_still_true() {
+    let other = NamespaceId(2);
+    let mut log = Log::open(incarnation(), Coverage::Complete, BootTime(5));
+    let (original, last_seen) = (conversation(2), BootTime(10));
+    let changes = [
+        Change::Process(process(7, "x")),
+        details(7, 1),
+        details(7, 2),
+        translation(HOME, 1),
+        translation(HOME, 2),
+        translation(other, 3),
+        Change::TranslationGone(TranslationGone { namespace: HOME, original, last_seen }),
+        Change::NamespaceGone(other),
+        Change::Listed,
+    ];
+    changes.into_iter().for_each(|change| log.push(BootTime(10), change));
+    log.prune(BootTime(20), usize::MAX);
+    let told: Vec<Change> = log.still_true().into_iter().map(|event| event.change).collect();
+    let expected =
+        [Change::Process(process(7, "x")), details(7, 2), translation(HOME, 1), Change::Listed];
+    assert_eq!(told[1..], expected, "and that it was watched");
+    assert_eq!(log.len(), 4);
+}
+
+#[test]
+fn details_of_strangers_are_forgotten() {
+    let mut log = Log::open(incarnation(), Coverage::Complete, BootTime(5));
+    let owners = vec![process(1, "x").key];
+    let open = Open { id: SocketId(1), socket: listener(80), owners, not_before: BootTime(0) };
+    log.push(BootTime(6), Change::Open(open));
+    for pid in 1..20_000 {
+        log.push(BootTime(10), details(pid, 1));
+    }
+    log.prune(BootTime(20), usize::MAX);
+    let told = log.still_true();
+    let kept: Vec<&Change> =
+        told.iter().map(|e| &e.change).filter(|c| matches!(c, Change::Details(_))).collect();
+    assert_eq!(kept, [&details(1, 1)], "it still holds a socket");
+    let close = Close { id: SocketId(1), last_seen: BootTime(20) };
+    log.push(BootTime(20), Change::Close(close));
+    assert!(log.len() < 10, "{}", log.len());
 }
 
 #[test]

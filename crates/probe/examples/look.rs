@@ -1,14 +1,14 @@
 //! Looks at this host once and prints what is there; with `--time N` looks N times more and prints
 //! what a look costs; with `--follow SECONDS` prints what changes.
 //!
-//! `cargo run -p procflow-probe --release --example look -- [sock_diag|portable] [--time N]`
+//! `cargo run -p procflow-probe --release --example look -- [ebpf|sock_diag|portable] [--time N]`
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use procflow_binding::{Change, Namespace, NamespaceId, Process, ProcessKey};
-use procflow_probe::{Choice, Source, boot_id, hostname, open};
+use procflow_probe::{Choice, Options, Source, boot_id, hostname, open};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut choice = Choice::Auto;
@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "ebpf" => choice = Choice::Ebpf,
             "sock_diag" => choice = Choice::SockDiag,
             "portable" => choice = Choice::Portable,
             "--time" => times = arguments.next().ok_or("how often?")?.parse()?,
@@ -27,13 +28,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     if times > 0 {
-        for choice in [Choice::SockDiag, Choice::Portable] {
+        for choice in [Choice::Ebpf, Choice::SockDiag, Choice::Portable] {
             time(choice, times)?;
         }
         return Ok(());
     }
     println!("host {} boot {}", hostname()?, boot_id()?);
-    let mut source = open(choice, Duration::from_millis(100))?;
+    let mut source = open(choice, &Options::default())?;
     let mut table = Printer::default();
     table.print(source.as_mut())?;
     for shortfall in source.shortfalls() {
@@ -115,7 +116,7 @@ impl Printer {
 
 /// Prints what a look costs: the first one, and of `times` more the cheapest and the median.
 fn time(choice: Choice, times: usize) -> Result<(), Box<dyn Error>> {
-    let mut source = open(choice, Duration::from_millis(100))?;
+    let mut source = open(choice, &Options::default())?;
     let begun = Instant::now();
     let first = source.collect()?;
     let took = begun.elapsed();

@@ -21,7 +21,7 @@ use procflow_binding::{
     WhichNamespace,
 };
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
-use procflow_probe::{Choice, boot_id, open};
+use procflow_probe::{Choice, Options, boot_id, open};
 
 const HOST: HostId = HostId([0; 16]);
 
@@ -211,7 +211,7 @@ fn follow(
 ) -> Result<(Histories, Watched)> {
     let mut histories = Histories::default();
     let history = histories.entry(HOST, boot_id()?);
-    let mut source = open(Choice::SockDiag, period)?;
+    let mut source = open(Choice::SockDiag, &Options { period, ..Options::default() })?;
     let mut sequence = 0;
     let mut apply = |time, change| {
         sequence += 1;
@@ -256,6 +256,8 @@ fn judge(histories: &Histories, truths: &[Truth]) -> String {
         place: Place::Inside(HOST, WhichNamespace::Initial),
         clock: FlowClock::Host,
         tolerance: 10_000_000,
+        granularity: 0,
+        icmp_types: true,
     };
     let mut right: BTreeMap<String, usize> = BTreeMap::new();
     let mut missed: BTreeMap<String, usize> = BTreeMap::new();

@@ -10,9 +10,8 @@
 //! in TIME_WAIT.) A glance shows what came, and in whose hands it is; what it does not show may be
 //! there all the same.
 //!
-//! A look may also fail to show a namespace that is still there. For a while it is taken to be as it
-//! was; otherwise its flows would be said to be nobody's, or somebody else's who has the same
-//! address.
+//! A look may also fail to show a namespace that is still there. While the namespace is taken to be as
+//! it was (see `kept.rs`), so are its sockets.
 //!
 //! No I/O and no clock.
 
@@ -30,8 +29,8 @@ pub(crate) struct Look {
     pub(crate) table: Table,
     /// Read before the look began.
     pub(crate) ended: Vec<Ended>,
-    /// Inodes of the namespaces that are there but could not be looked into.
-    pub(crate) missed: BTreeSet<u64>,
+    /// Namespaces of the table that could not be looked into, and are in it as they were.
+    pub(crate) missed: BTreeSet<NamespaceId>,
 }
 
 /// A look at some namespaces, and there at all sockets but those in TIME_WAIT.
@@ -59,17 +58,12 @@ pub(crate) struct Ended {
     pub(crate) by: BootTime,
 }
 
-/// How long a namespace that cannot be looked into is taken to be as it was. Long enough for one whose
-/// processes all change at once, or whose tables are too busy to be read; short enough that no
-/// address is taken for its own long after it was given to another.
-const KEPT: u64 = 5_000_000_000;
-
 /// A report comes a little after the end: the kernel makes it in its own time. Measured 1.6 ms; on a busy
 /// host it is more. Ten seconds later it is surely no news of a socket whose end was told.
 const LATE: u64 = 10_000_000_000;
 
 /// When a namespace was last looked into.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Shown {
     /// And all its sockets were listed.
     whole: BootTime,
@@ -102,6 +96,9 @@ impl Account {
         let now = Shown { whole: time, living: time };
         let mut shown: BTreeMap<NamespaceId, Shown> =
             table.namespaces.keys().map(|&id| (id, now)).collect();
+        for id in &missed {
+            shown.insert(*id, self.shown.get(id).copied().unwrap_or_default());
+        }
         let Some(before) = self.table.take() else {
             let mut changes = diff(&Table::default(), &mut table);
             changes.push(Change::Listed);
@@ -109,7 +106,7 @@ impl Account {
             return changes.into_iter().map(|change| (time, change)).collect();
         };
         let ended = Ended::by_id(ended, before.time, time);
-        shown.extend(self.keep_missed(&before, &mut table, &missed, &ended));
+        keep_missed(&before, &mut table, &missed, &ended);
 
         let mut early = Vec::new();
         for (&id, ended) in &ended {
@@ -235,43 +232,6 @@ impl Account {
         self.shown.get(&socket.namespace()).copied()
     }
 
-    /// Keeps, for a while, what was there before in namespaces that were missed; when they were last
-    /// looked into.
-    fn keep_missed(
-        &self,
-        before: &Table,
-        table: &mut Table,
-        missed: &BTreeSet<u64>,
-        ended: &BTreeMap<SocketId, Ended>,
-    ) -> Vec<(NamespaceId, Shown)> {
-        let mut kept = Vec::new();
-        for (&id, namespace) in &before.namespaces {
-            let shown = self.shown.get(&id).copied();
-            let Some(shown) = shown.filter(|shown| table.time < shown.whole.plus(KEPT)) else {
-                continue;
-            };
-            if table.namespaces.contains_key(&id) || !missed.contains(&namespace.inode) {
-                continue;
-            }
-            kept.push((id, shown));
-            table.namespaces.insert(id, namespace.clone());
-            let addresses = before.addresses.iter().filter(|address| address.namespace == id);
-            table.addresses.extend(addresses);
-            for (&id, held) in before.sockets.iter().filter(|(_, h)| h.socket.namespace() == id) {
-                if ended.contains_key(&id) {
-                    continue;
-                }
-                for owner in &held.owners {
-                    if let Some(process) = before.processes.get(owner) {
-                        table.processes.entry(*owner).or_insert_with(|| process.clone());
-                    }
-                }
-                table.sockets.insert(id, held.clone());
-            }
-        }
-        kept
-    }
-
     /// A socket that nothing showed came and went since the look before.
     fn unseen(&mut self, before: &Table, ended: &Ended) -> Vec<(BootTime, Change)> {
         let &Ended { id, by, .. } = ended;
@@ -285,6 +245,29 @@ impl Account {
         let not_before = self.shown_of(&socket).map_or(BootTime(0), |shown| shown.whole);
         let open = Open { id, socket, owners: Vec::new(), not_before };
         vec![(by, Change::Open(open)), (by, Change::Close(Close { id, last_seen: by }))]
+    }
+}
+
+/// Keeps the sockets of namespaces that were missed, but those that were reported to have ended.
+fn keep_missed(
+    before: &Table,
+    table: &mut Table,
+    missed: &BTreeSet<NamespaceId>,
+    ended: &BTreeMap<SocketId, Ended>,
+) {
+    if missed.is_empty() {
+        return;
+    }
+    let stays = |id: &SocketId, held: &Held| {
+        missed.contains(&held.socket.namespace()) && !ended.contains_key(id)
+    };
+    for (&id, held) in before.sockets.iter().filter(|(id, held)| stays(id, held)) {
+        for owner in &held.owners {
+            if let Some(process) = before.processes.get(owner) {
+                table.processes.entry(*owner).or_insert_with(|| process.clone());
+            }
+        }
+        table.sockets.insert(id, held.clone());
     }
 }
 
@@ -510,12 +493,12 @@ mod tests {
 
     /// A look that could not enter the second namespace.
     fn missing(time: u64, sockets: &[(NamespaceId, u16)]) -> Look {
-        let missed = [THERE.0 + 100].into();
-        Look { table: table(time, &[HERE], sockets), missed, ..Look::default() }
+        let missed = [THERE].into();
+        Look { table: table(time, &BOTH, sockets), missed, ..Look::default() }
     }
 
     #[test]
-    fn a_missed_namespace_is_as_it_was_for_a_while() {
+    fn a_missed_namespace_has_the_sockets_that_it_had() {
         let mut account = Account::default();
         let both = table(0, &BOTH, &[(HERE, 1), (THERE, 2)]);
         account.take_in(Look { table: both, ..Look::default() });
@@ -523,7 +506,7 @@ mod tests {
             assert_eq!(account.take_in(missing(time, &[(HERE, 1)])), [], "{time}");
         }
         // Its sockets were last seen when it was.
-        let told = account.take_in(missing(5_000, &[(HERE, 1)]));
+        let told = account.take_in(look(5_000, &[1]));
         let address = Address { namespace: THERE, address: Ipv4Addr::LOCALHOST.into(), prefix: 8 };
         assert_eq!(
             told,
@@ -533,7 +516,7 @@ mod tests {
                 (ms(5_000), Change::NamespaceGone(THERE)),
             ]
         );
-        assert_eq!(account.take_in(missing(5_001, &[(HERE, 1)])), []);
+        assert_eq!(account.take_in(look(5_001, &[1])), []);
     }
 
     #[test]

@@ -8,13 +8,16 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use procflow_binding::{
-    BootTime, Held, Namespace, NamespaceId, Process, ProcessKey, SocketId, Table,
+    BootTime, Change, Gap, GapCause, Held, Namespace, NamespaceId, Process, ProcessKey, SocketId,
+    Table,
 };
 
 use crate::account::{Ended, Glance, Look};
+use crate::capability::Capabilities;
+use crate::conntrack::Translations;
 use crate::destroy::{Destroyed, Report};
-use crate::namespace::{Home, Places, Refusal, Tools};
-use crate::nsid::Numbers;
+use crate::kept::Kept;
+use crate::namespace::{Home, Places, Questions, Refusal, Sockets};
 use crate::pace::{NEWS, Pace};
 use crate::polled::Taker;
 use crate::proc_connector::{Event, ProcConnector};
@@ -35,19 +38,22 @@ pub(crate) struct Looks {
     processes: Option<ProcConnector>,
     /// Where it tells of sockets that ended.
     destroyed: Option<Destroyed>,
-    reports: Reports,
-    known: Known,
+    kept: Kept,
     /// Processes that were told to have started or changed since the last glance or look.
     stirred: HashSet<u32>,
     /// When something was last told of each namespace, by inode.
     lively: BTreeMap<u64, BootTime>,
-    tools: Tools,
+    dumps: Dumps,
+    translations: Translations,
     facts: Facts,
     /// Of all namespaces one after the other; kept for its memory.
     entries: Vec<Entry>,
-    period: Duration,
+    /// From one look to the next; `None` where another decides when to look.
+    period: Option<Duration>,
     capabilities: Capabilities,
     own_pids: bool,
+    /// Why not a better source.
+    worse: Vec<Shortfall>,
     /// What could not be opened.
     refused: Vec<Shortfall>,
     shortfalls: Vec<Shortfall>,
@@ -65,96 +71,14 @@ struct Section {
 /// What visiting all namespaces came to.
 struct Visited {
     sections: Vec<Section>,
-    /// Inodes of those that are there but were not looked into.
-    missed: BTreeSet<u64>,
-    known: Known,
-}
-
-/// The namespaces that were looked into at the last look, by inode.
-type Known = BTreeMap<u64, Neighbour>;
-
-/// A namespace, and how it is told that a report comes from there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Neighbour {
-    id: NamespaceId,
-    sender: Sender,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sender {
-    /// Our own namespace.
-    Home,
-    /// Another, by its number in our own.
-    Number(i32),
-    /// Nothing is heard from there.
-    Silent,
-}
-
-impl Sender {
-    fn of(report: &Report) -> Self {
-        report.nsid.map_or(Self::Home, Self::Number)
-    }
-}
-
-/// The namespace that a report comes from.
-fn origin(known: &Known, report: &Report) -> Option<(u64, NamespaceId)> {
-    let sender = Sender::of(report);
-    known
-        .iter()
-        .find(|(_, neighbour)| neighbour.sender == sender)
-        .map(|(&inode, neighbour)| (inode, neighbour.id))
-}
-
-/// Reports of ended sockets that no look has been told with yet.
-#[derive(Default)]
-struct Reports {
-    waiting: Vec<Waiting>,
-    /// When they were last read.
-    drained: BootTime,
-}
-
-/// A report with the moments between which the socket ended.
-struct Waiting {
-    report: Report,
-    after: BootTime,
-    by: BootTime,
-}
-
-impl Waiting {
-    fn ended(&self, namespace: Option<NamespaceId>) -> Ended {
-        let &Self { report: Report { entry, .. }, after, by } = self;
-        let socket = namespace.and_then(|namespace| entry.socket(namespace));
-        Ended { id: entry.id, socket, after, by }
-    }
-}
-
-/// A report comes so much later than the end at most, as far as it is used to say until when a socket
-/// was there.
-const LATE: u64 = 5_000_000;
-
-/// So many reports at most wait for the next look: what ends in a second on a busy host. More are
-/// dropped; those sockets' ends are dated by the look.
-const MOST_REPORTS: usize = 65_536;
-
-impl Reports {
-    /// All that wait, now that it is known where they come from. A number may pass from a dead
-    /// namespace to a new one, so it counts only where it meant the same at the look before, and
-    /// means it still or nothing any more.
-    fn resolve(&mut self, before: &Known, now: &Known) -> Vec<Ended> {
-        let waiting = std::mem::take(&mut self.waiting);
-        let resolve = |waiting: Waiting| {
-            let was = origin(before, &waiting.report).map(|(_, id)| id);
-            let is = origin(now, &waiting.report).map(|(_, id)| id);
-            waiting.ended(was.filter(|_| is.is_none() || is == was))
-        };
-        waiting.into_iter().map(resolve).collect()
-    }
+    /// Those that are there but were not looked into, and are taken to be as they were.
+    missed: BTreeSet<NamespaceId>,
 }
 
 impl Looks {
-    /// Makes sure that sock_diag works and processes can be listed.
-    pub(crate) fn open(period: Duration) -> Result<Self, ProbeError> {
-        sock_diag::works()?;
+    /// Looks every `period`, and oftener while the kernel tells that something happens. Makes sure
+    /// that sock_diag works and processes can be listed. `worse`: why not a better source.
+    pub(crate) fn open(period: Duration, worse: Vec<Shortfall>) -> Result<Self, ProbeError> {
         // Before the first listing, so that no process falls between.
         let mut refused = Vec::new();
         let processes = ProcConnector::open().map_err(|error| {
@@ -163,22 +87,33 @@ impl Looks {
         let destroyed = Destroyed::open().map_err(|error| {
             refused.push(Shortfall::NoReports { because: error.to_string() });
         });
-        let numbers = Numbers::open().ok().filter(|_| destroyed.is_ok());
+        let mut looks = Self::on_demand()?;
+        (looks.period, looks.worse, looks.refused) = (Some(period), worse, refused);
+        (looks.processes, looks.destroyed) = (processes.ok(), destroyed.ok());
+        looks.note_shortfalls(false, Vec::new());
+        Ok(looks)
+    }
+
+    /// Looks when it is asked to, and is told of translations alone: for a source that is itself told
+    /// of processes and sockets, and would be told twice.
+    pub(crate) fn on_demand() -> Result<Self, ProbeError> {
+        sock_diag::works()?;
         let mut looks = Self {
             descriptors: Descriptors::open()?,
-            processes: processes.ok(),
-            destroyed: destroyed.ok(),
-            reports: Reports { drained: clock::now()?, ..Reports::default() },
-            known: Known::new(),
+            processes: None,
+            destroyed: None,
+            kept: Kept::default(),
             stirred: HashSet::new(),
             lively: BTreeMap::new(),
-            tools: Tools { dumps: Dumps::new(), which: Which::All, numbers, unnumbered: None },
+            dumps: Dumps::new(),
+            translations: Translations::open(),
             facts: Facts::default(),
             entries: Vec::new(),
-            period,
+            period: None,
             capabilities: Capabilities::own(),
             own_pids: !sees_all_pids(),
-            refused,
+            worse: Vec::new(),
+            refused: Vec::new(),
             shortfalls: Vec::new(),
             stranded: false,
         };
@@ -188,14 +123,29 @@ impl Looks {
         Ok(looks)
     }
 
+    /// The namespaces and their addresses, without sockets.
+    pub(crate) fn surroundings(&mut self) -> Result<Table, ProbeError> {
+        self.not_stranded()?;
+        let mut table = Table { time: clock::now()?, ..Table::default() };
+        self.hear_of_processes();
+        self.descriptors.list(table.time)?;
+        self.visit_all(&mut table, None)?;
+        Ok(table)
+    }
+
+    /// Everything but the connections in TIME_WAIT, which no process holds any more.
+    pub(crate) fn living(&mut self) -> Result<Look, ProbeError> {
+        self.look(Which::Living)
+    }
+
     /// Writes down what cannot be seen.
     fn note_shortfalls(&mut self, forbidden: bool, failed: Vec<Shortfall>) {
-        self.shortfalls.clear();
-        let period = self.period;
-        self.shortfalls.push(match Pace::fastest(period, self.is_told()) {
+        self.shortfalls.clone_from(&self.worse);
+        let told = self.is_told();
+        self.shortfalls.extend(self.period.map(|period| match Pace::fastest(period, told) {
             Some(fastest) => Shortfall::Prompted { period, fastest },
             None => Shortfall::Polled { period },
-        });
+        }));
         let count = self.descriptors.hidden();
         if count > 0 {
             let missing = self.capabilities.missing_for_descriptors();
@@ -208,11 +158,11 @@ impl Looks {
             self.shortfalls.push(Shortfall::PidNamespace);
         }
         self.shortfalls.extend(self.refused.iter().cloned());
-        let deaf = self.destroyed.as_ref().and_then(Destroyed::deaf).map(str::to_owned);
-        let unnumbered = self.tools.unnumbered.as_ref().map(ToString::to_string);
-        if let Some(because) = deaf.or(unnumbered) {
-            self.shortfalls.push(Shortfall::ReportsElsewhere { because });
+        if let Some(deaf) = self.destroyed.as_ref().and_then(Destroyed::deaf) {
+            self.shortfalls.push(Shortfall::ReportsElsewhere { because: deaf.to_string() });
         }
+        self.shortfalls.extend(failed);
+        self.shortfalls.extend_from_slice(self.translations.shortfalls());
         for (what, times) in [
             ("processes", self.processes.as_ref().map_or(0, ProcConnector::overruns)),
             ("sockets", self.destroyed.as_ref().map_or(0, Destroyed::overruns)),
@@ -221,7 +171,6 @@ impl Looks {
                 self.shortfalls.push(Shortfall::Overrun { what, times });
             }
         }
-        self.shortfalls.extend(failed);
     }
 
     fn not_stranded(&self) -> Result<(), ProbeError> {
@@ -240,7 +189,6 @@ impl Looks {
             return false;
         };
         let mut news = false;
-        let overruns = processes.overruns();
         let read = processes.drain(|event| {
             if let Event::Fork(pid) | Event::Exec(pid) = event {
                 self.stirred.insert(pid);
@@ -248,42 +196,27 @@ impl Looks {
             }
             self.descriptors.told(event);
         });
-        if read.is_err() || processes.overruns() != overruns {
-            self.descriptors.not_told();
-            return true;
+        // What is more is read the next time.
+        if read.is_ok_and(|received| !received.lost) {
+            return news;
         }
-        news
+        self.descriptors.not_told();
+        true
     }
 
-    /// Takes in the reports of ended sockets; whether there were any.
-    fn hear_of_ends(&mut self) -> bool {
-        let Some(destroyed) = &mut self.destroyed else {
-            return false;
-        };
-        let before = self.reports.waiting.len();
-        let after = self.reports.drained.minus(LATE);
-        // What fails here is found by looking.
-        let _ = destroyed.drain(|report| {
-            self.reports.waiting.push(Waiting { report, after, by: BootTime(u64::MAX) });
-        });
-        let Ok(now) = clock::now() else { return false };
-        for waiting in self.reports.waiting.iter_mut().skip(before) {
-            waiting.by = now;
-        }
-        self.reports.drained = now;
-        let news = self.reports.waiting.len() > before;
-        self.reports.waiting.truncate(MOST_REPORTS);
-        news
-    }
-
-    /// Visits every namespace; fills `entries`, and of `table` the namespaces and addresses.
-    fn visit_all(&mut self, table: &mut Table) -> Result<Visited, ProbeError> {
+    /// Visits every namespace; fills of `table` the namespaces and addresses, and with `which`
+    /// sockets also `entries`.
+    fn visit_all(
+        &mut self,
+        table: &mut Table,
+        which: Option<Which>,
+    ) -> Result<Visited, ProbeError> {
         self.entries.clear();
         let mut sections = Vec::new();
         let mut missed = BTreeSet::new();
-        let mut known = Known::new();
-        self.tools.which = Which::All;
-        self.tools.unnumbered = None;
+        if let Some(destroyed) = &mut self.destroyed {
+            destroyed.begin_visits();
+        }
         let mut failed = Vec::new();
         let mut forbidden = false;
         let mut visited = HashSet::new();
@@ -299,7 +232,15 @@ impl Looks {
                 if !visited.insert(inode) {
                     continue;
                 }
-                match home.visit(inode, &place, &mut self.tools, &[], &mut self.entries) {
+                let (dumps, entries) = (&mut self.dumps, &mut self.entries);
+                let mut questions = Questions {
+                    sockets: which.map(|which| Sockets { dumps, which, entries, single: &[] }),
+                    addresses: true,
+                    translations: Some(&mut self.translations),
+                    reports: self.destroyed.as_mut(),
+                    now: table.time,
+                };
+                match home.visit(inode, &place, &mut questions) {
                     Ok(visit) => {
                         let namespace = Namespace {
                             id: visit.id,
@@ -308,12 +249,6 @@ impl Looks {
                             initial: inode == initial,
                         };
                         table.namespaces.insert(visit.id, namespace);
-                        let sender = match visit.nsid {
-                            Some(number) => Sender::Number(number),
-                            None if inode == home.inode => Sender::Home,
-                            None => Sender::Silent,
-                        };
-                        known.insert(inode, Neighbour { id: visit.id, sender });
                         table.addresses.extend(visit.addresses);
                         sections.push(Section { namespace: visit.id, end: self.entries.len() });
                     }
@@ -348,8 +283,10 @@ impl Looks {
             self.hear_of_processes();
             self.descriptors.list(table.time)?;
         }
+        let missed = self.kept.complete(table, &missed);
+        self.translations.retain(table.time, |id| table.namespaces.contains_key(&id));
         self.note_shortfalls(forbidden, failed);
-        Ok(Visited { sections, missed, known })
+        Ok(Visited { sections, missed })
     }
 
     /// Finds out in which namespaces something happens: where processes started, and where reports
@@ -360,10 +297,11 @@ impl Looks {
                 self.lively.insert(inode, now);
             }
         }
-        for waiting in &self.reports.waiting {
-            if let Some((inode, _)) = origin(&self.known, &waiting.report) {
-                self.lively.insert(inode, now);
-            }
+        let reports = self.destroyed.as_ref().map_or(&[][..], Destroyed::waiting);
+        let origins: BTreeSet<NamespaceId> =
+            reports.iter().filter_map(|report| report.namespace).collect();
+        for inode in origins.into_iter().filter_map(|origin| self.kept.inode(origin)) {
+            self.lively.insert(inode, now);
         }
         let news = u64::try_from(NEWS.as_nanos()).unwrap_or(u64::MAX);
         self.lively.retain(|_, &mut last| now < last.plus(news));
@@ -372,7 +310,6 @@ impl Looks {
     /// Visits the lively namespaces; what is not to be entered now is left to the next look.
     fn visit_lively(&mut self, glance: &mut Glance) -> Result<Vec<Section>, ProbeError> {
         self.entries.clear();
-        self.tools.which = Which::Living;
         let home = Home::here()?;
         let mut places = if self.lively.keys().all(|&inode| inode == home.inode) {
             Places::of(&home)
@@ -385,25 +322,27 @@ impl Looks {
         };
         let mut sections = Vec::new();
         for &inode in self.lively.keys() {
-            let (Some(neighbour), Some(place)) =
-                (self.known.get(&inode), places.by_inode.remove(&inode))
+            let (Some(id), Some(place)) = (self.kept.at(inode), places.by_inode.remove(&inode))
             else {
                 continue;
             };
-            let (mine, others): (Vec<Waiting>, Vec<Waiting>) =
-                std::mem::take(&mut self.reports.waiting)
-                    .into_iter()
-                    .partition(|waiting| Sender::of(&waiting.report) == neighbour.sender);
-            self.reports.waiting = others;
-            let questions: Vec<Exactly> =
-                mine.iter().map(|waiting| waiting.report.exactly).collect();
-            let visit = home.visit(inode, &place, &mut self.tools, &questions, &mut self.entries);
-            match visit {
-                Ok(visit) if visit.id == neighbour.id => {
-                    glance.namespaces.insert(visit.id);
-                    sections.push(Section { namespace: visit.id, end: self.entries.len() });
-                    let over = mine.iter().zip(visit.answers).filter(|(_, taken)| !taken);
-                    glance.ended.extend(over.map(|(waiting, _)| waiting.ended(Some(visit.id))));
+            let reports = self.destroyed.as_mut().map(|destroyed| destroyed.take_from(id));
+            let reports = reports.unwrap_or_default();
+            let single: Vec<Exactly> = reports.iter().map(|report| report.exactly).collect();
+            let (dumps, entries, which) = (&mut self.dumps, &mut self.entries, Which::Living);
+            let mut questions = Questions {
+                sockets: Some(Sockets { dumps, which, entries, single: &single }),
+                addresses: false,
+                translations: None,
+                reports: None,
+                now: glance.time,
+            };
+            match home.visit(inode, &place, &mut questions) {
+                Ok(visit) if visit.id == id => {
+                    glance.namespaces.insert(id);
+                    sections.push(Section { namespace: id, end: self.entries.len() });
+                    let over = reports.iter().zip(visit.taken).filter(|(_, taken)| !taken);
+                    glance.ended.extend(over.map(|(report, _)| report.ended()));
                 }
                 Err(Refusal::Stranded(error)) => {
                     self.stranded = true;
@@ -414,7 +353,9 @@ impl Looks {
                         let before = sections.last().map_or(0, |section: &Section| section.end);
                         self.entries.truncate(before);
                     }
-                    self.reports.waiting.extend(mine);
+                    if let Some(destroyed) = &mut self.destroyed {
+                        destroyed.put_back(reports);
+                    }
                 }
             }
         }
@@ -459,6 +400,27 @@ impl Looks {
         }
         Joined { sockets, processes }
     }
+
+    /// Everything, but only `which` sockets.
+    fn look(&mut self, which: Which) -> Result<Look, ProbeError> {
+        self.not_stranded()?;
+        let mut table = Table { time: clock::now()?, ..Table::default() };
+        self.hear_of_processes();
+        self.descriptors.list(table.time)?;
+        self.find_lively(table.time);
+        // More come during the look, and are left to the next.
+        let reports = self.destroyed.as_ref().map_or(0, |destroyed| destroyed.waiting().len());
+        let Visited { sections, missed } = self.visit_all(&mut table, Some(which))?;
+        self.find_holders(table.time)?;
+        let Joined { sockets, processes } = self.join(&sections, table.time);
+        self.facts.retain(|key| processes.contains_key(&key));
+        // Collected from a list, the tree is built whole instead of grown.
+        table.sockets = sockets.into_iter().collect();
+        table.processes = processes;
+        let reports = self.destroyed.as_mut().map(|destroyed| destroyed.take_first(reports));
+        let ended: Vec<Ended> = reports.iter().flatten().map(Report::ended).collect();
+        Ok(Look { table, ended, missed })
+    }
 }
 
 /// Sockets with their holders, and the facts of these.
@@ -478,7 +440,7 @@ impl Taker for Looks {
 
     fn hear(&mut self) -> bool {
         let started = self.hear_of_processes();
-        self.hear_of_ends() || started
+        self.destroyed.as_mut().is_some_and(Destroyed::hear) || started
     }
 
     fn glance(&mut self) -> Result<Option<Glance>, ProbeError> {
@@ -496,74 +458,21 @@ impl Taker for Looks {
     }
 
     fn take(&mut self) -> Result<Look, ProbeError> {
-        self.not_stranded()?;
-        let mut table = Table { time: clock::now()?, ..Table::default() };
-        self.hear_of_processes();
-        self.descriptors.list(table.time)?;
-        self.find_lively(table.time);
-        let Visited { sections, missed, known } = self.visit_all(&mut table)?;
-        self.find_holders(table.time)?;
-        let Joined { sockets, processes } = self.join(&sections, table.time);
-        self.facts.retain(|key| processes.contains_key(&key));
-        // Collected from a list, the tree is built whole instead of grown.
-        table.sockets = sockets.into_iter().collect();
-        table.processes = processes;
-        let ended = self.reports.resolve(&self.known, &known);
-        self.known = known;
-        Ok(Look { table, ended, missed })
+        self.look(Which::All)
+    }
+
+    fn told(&mut self, now: BootTime) -> Vec<(BootTime, Change)> {
+        let (mut changes, missed) = self.translations.collect(now);
+        changes.extend(missed.map(|missed| {
+            // Not `EventsLost`, after which everything would have to be listed again: the
+            // translations were compared with those that were told, as the sockets are.
+            let (begin, end, cause) = (missed.begin, missed.end, GapCause::SourceFailed);
+            (now, Change::Gap(Gap { begin, end, cause }))
+        }));
+        changes
     }
 
     fn shortfalls(&self) -> &[Shortfall] {
         &self.shortfalls
-    }
-}
-
-/// The effective capabilities that matter here (capabilities(7)). In a user namespace they may be
-/// there and still not be enough; that is found out by trying.
-#[derive(Clone, Copy)]
-struct Capabilities(u64);
-
-impl Capabilities {
-    const DAC_OVERRIDE: u32 = 1;
-    const DAC_READ_SEARCH: u32 = 2;
-    const SYS_PTRACE: u32 = 19;
-    const SYS_ADMIN: u32 = 21;
-
-    /// Those of this process; none where they are not told.
-    fn own() -> Self {
-        let status = procfs::process::Process::myself().and_then(|process| process.status());
-        Self(status.map_or(0, |status| status.capeff))
-    }
-
-    fn has(self, capability: u32) -> bool {
-        self.0 & (1 << capability) != 0
-    }
-
-    /// What is missing to read the descriptors of every process.
-    fn missing_for_descriptors(self) -> Vec<&'static str> {
-        let mut missing = Vec::new();
-        if !self.has(Self::SYS_PTRACE) {
-            missing.push("CAP_SYS_PTRACE");
-        }
-        if !self.has(Self::DAC_READ_SEARCH) && !self.has(Self::DAC_OVERRIDE) {
-            missing.push("CAP_DAC_READ_SEARCH");
-        }
-        missing
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_capability_is_named() {
-        assert_eq!(
-            Capabilities(0).missing_for_descriptors(),
-            ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]
-        );
-        assert_eq!(Capabilities(1 << 19).missing_for_descriptors(), ["CAP_DAC_READ_SEARCH"]);
-        assert!(Capabilities(0x8_0004).missing_for_descriptors().is_empty());
-        assert!(!Capabilities(0).has(Capabilities::SYS_ADMIN));
     }
 }

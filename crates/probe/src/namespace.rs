@@ -16,12 +16,13 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, fstat, stat};
-use procflow_binding::{Address, NamespaceId};
+use procflow_binding::{Address, BootTime, NamespaceId};
 
 use crate::ProbeError;
 use crate::address::addresses;
+use crate::conntrack::Translations;
+use crate::destroy::Destroyed;
 use crate::netns_cookie::netns_cookie;
-use crate::nsid::Numbers;
 use crate::sock_diag::{self, Dumps, Entry, Exactly, Which};
 
 /// Where iproute2 keeps namespaces that have a name (ip-netns(8)).
@@ -88,25 +89,46 @@ impl Places {
     }
 }
 
+/// Where the thread is that visits a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// In the namespace that it came from, and in which everything was opened that listens.
+    Home,
+    /// In another one.
+    Abroad,
+}
+
 /// What one visit to a namespace showed.
 pub(crate) struct Visit {
     pub(crate) id: NamespaceId,
     pub(crate) addresses: Vec<Address>,
-    /// Its number at home; none for home itself, and where it was not asked for.
-    pub(crate) nsid: Option<i32>,
-    /// For each question, whether the socket's tuple is still taken.
-    pub(crate) answers: Vec<bool>,
+    /// For each single socket that was asked about, whether its tuple is still taken.
+    pub(crate) taken: Vec<bool>,
 }
 
-/// What a visit is done with.
-pub(crate) struct Tools {
-    pub(crate) dumps: Dumps,
-    /// Which sockets to list. Addresses are only asked for together with all.
+/// What is asked in each namespace.
+pub(crate) struct Questions<'visitor> {
+    /// Asks for the sockets, and takes them in; `None` to leave them.
+    pub(crate) sockets: Option<Sockets<'visitor>>,
+    /// Whether the addresses are asked for.
+    pub(crate) addresses: bool,
+    /// Asks for translations, and takes them in; `None` to leave them.
+    pub(crate) translations: Option<&'visitor mut Translations>,
+    /// Makes sure that the ends of sockets are reported, if they are anywhere.
+    pub(crate) reports: Option<&'visitor mut Destroyed>,
+    /// Dates what is not dated by itself.
+    pub(crate) now: BootTime,
+}
+
+/// What is asked about sockets.
+pub(crate) struct Sockets<'visitor> {
+    pub(crate) dumps: &'visitor mut Dumps,
+    /// Which are listed.
     pub(crate) which: Which,
-    /// Where to ask for a namespace's number.
-    pub(crate) numbers: Option<Numbers>,
-    /// Why a number could not be had, at the last time that one was asked for in vain.
-    pub(crate) unnumbered: Option<ProbeError>,
+    /// Where they go.
+    pub(crate) entries: &'visitor mut Vec<Entry>,
+    /// Of which single ones it is asked before whether their tuples are still taken.
+    pub(crate) single: &'visitor [Exactly],
 }
 
 /// Why a namespace could not be visited.
@@ -143,43 +165,35 @@ impl Home {
         Ok(Self { descriptor, inode: file.st_ino, nsfs: file.st_dev })
     }
 
-    /// Looks into a namespace: its sockets are added to `entries`, and `questions` about single ones
-    /// answered. The thread is back home when
-    /// this returns anything but [`Refusal::Stranded`].
+    /// Looks into a namespace, asking the questions there. The thread is back home when this
+    /// returns anything but [`Refusal::Stranded`].
     pub(crate) fn visit(
         &self,
         inode: u64,
         place: &Place,
-        tools: &mut Tools,
-        questions: &[Exactly],
-        entries: &mut Vec<Entry>,
+        questions: &mut Questions<'_>,
     ) -> Result<Visit, Refusal> {
         if inode == self.inode {
-            return look_around(inode, tools, questions, entries);
+            return look_around(inode, Whereabouts::Home, questions);
         }
         let mut refusal = Refusal::Gone;
         for door in &place.doors {
-            let (inside, nsid) = match self.enter(inode, door, tools) {
-                Ok(entered) => entered,
+            let inside = match self.enter(inode, door) {
+                Ok(inside) => inside,
                 Err(refused) => {
                     refusal = refused;
                     continue;
                 }
             };
-            let seen = look_around(inode, tools, questions, entries);
+            let seen = look_around(inode, Whereabouts::Abroad, questions);
             inside.leave()?;
-            return seen.map(|visit| Visit { nsid, ..visit });
+            return seen;
         }
         Err(refusal)
     }
 
-    /// Enters by one door; the namespace's number is asked for on the threshold.
-    fn enter(
-        &self,
-        inode: u64,
-        door: &Path,
-        tools: &mut Tools,
-    ) -> Result<(Inside<'_>, Option<i32>), Refusal> {
+    /// Enters by one door.
+    fn enter(&self, inode: u64, door: &Path) -> Result<Inside<'_>, Refusal> {
         let refused = |error: Errno| match error {
             Errno::ENOENT | Errno::ESRCH => Refusal::Gone,
             Errno::EPERM | Errno::EACCES => Refusal::Forbidden,
@@ -192,23 +206,8 @@ impl Home {
         if (file.st_dev, file.st_ino) != (self.nsfs, inode) {
             return Err(Refusal::Gone);
         }
-        let nsid = tools.number(target.as_fd());
         setns(target, CloneFlags::CLONE_NEWNET).map_err(refused)?;
-        Ok((Inside { home: Some(self) }, nsid))
-    }
-}
-
-impl Tools {
-    /// The number of a namespace. Without one its sockets' ends are not reported; nothing else is
-    /// lost.
-    fn number(&mut self, namespace: BorrowedFd<'_>) -> Option<i32> {
-        match self.numbers.as_mut()?.of(namespace) {
-            Ok(number) => Some(number),
-            Err(error) => {
-                self.unnumbered = Some(error);
-                None
-            }
-        }
+        Ok(Inside { home: Some(self) })
     }
 }
 
@@ -240,40 +239,47 @@ impl Drop for Inside<'_> {
 /// Everything that can be seen from where the thread is.
 fn look_around(
     inode: u64,
-    tools: &mut Tools,
-    questions: &[Exactly],
-    entries: &mut Vec<Entry>,
+    at: Whereabouts,
+    questions: &mut Questions<'_>,
 ) -> Result<Visit, Refusal> {
-    let kept = entries.len();
-    let look = |tools: &mut Tools, entries: &mut Vec<Entry>| {
-        let socket = sock_diag::connect()?;
-        let id = match netns_cookie(socket.as_fd()) {
-            Ok(cookie) => NamespaceId(cookie),
-            // Before Linux 5.14.
-            Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => {
-                NamespaceId(inode)
-            }
-            Err(error) => {
-                return Err(ProbeError::call::<io::Error>("ask for the namespace cookie")(error));
-            }
-        };
-        let addresses = match tools.which {
-            Which::All => addresses(id)?,
-            Which::Living => Vec::new(),
-        };
-        // First the questions: a connection that comes meanwhile may take the tuple of one in
-        // TIME_WAIT, and then that one is told to be over by the new one that is listed.
-        let answers = questions
-            .iter()
-            .map(|question| tools.dumps.is_there(socket.as_fd(), question))
-            .collect::<Result<_, _>>()?;
-        tools.dumps.all(socket.as_fd(), tools.which, entries)?;
-        Ok(Visit { id, addresses, nsid: None, answers })
+    let socket = sock_diag::connect()?;
+    let id = match netns_cookie(socket.as_fd()) {
+        Ok(cookie) => NamespaceId(cookie),
+        // Before Linux 5.14.
+        Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => NamespaceId(inode),
+        Err(error) => {
+            let call = ProbeError::call::<io::Error>("ask for the namespace cookie");
+            return Err(call(error).into());
+        }
     };
-    look(tools, entries).map_err(|error| {
-        entries.truncate(kept);
-        error.into()
-    })
+    let addresses = if questions.addresses { addresses(id)? } else { Vec::new() };
+    let taken = match &mut questions.sockets {
+        Some(sockets) => sockets.ask(socket.as_fd())?,
+        None => Vec::new(),
+    };
+    if let Some(translations) = &mut questions.translations {
+        translations.visit(id, at, questions.now);
+    }
+    if let Some(reports) = &mut questions.reports {
+        reports.visit(id, at);
+    }
+    Ok(Visit { id, addresses, taken })
+}
+
+impl Sockets<'_> {
+    /// Asks where `socket` was opened. What cannot be listed whole is not listed.
+    fn ask(&mut self, socket: BorrowedFd<'_>) -> Result<Vec<bool>, ProbeError> {
+        let Self { dumps, which, entries, single } = self;
+        // First the single ones: a connection that comes meanwhile may take the tuple of one in
+        // TIME_WAIT, and then that one is told to be over by the new one that is listed.
+        let taken = single
+            .iter()
+            .map(|exactly| dumps.is_there(socket, exactly))
+            .collect::<Result<_, _>>()?;
+        let kept = entries.len();
+        dumps.all(socket, *which, entries).inspect_err(|_| entries.truncate(kept))?;
+        Ok(taken)
+    }
 }
 
 #[cfg(test)]
@@ -281,17 +287,28 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn tools() -> Tools {
-        Tools { dumps: Dumps::new(), which: Which::All, numbers: None, unnumbered: None }
+    fn visit(home: &Home, inode: u64, place: &Place) -> Result<Visit, Refusal> {
+        let mut questions = Questions {
+            sockets: Some(Sockets {
+                dumps: &mut Dumps::new(),
+                which: Which::All,
+                entries: &mut Vec::new(),
+                single: &[],
+            }),
+            addresses: true,
+            translations: Some(&mut Translations::open()),
+            reports: None,
+            now: BootTime(1),
+        };
+        home.visit(inode, place, &mut questions)
     }
 
     #[test]
     fn the_loopback_address_is_found_at_home() {
         let home = Home::here().unwrap();
         let places = Places::with_files(&home);
-        let mut entries = Vec::new();
         let place = &places.by_inode[&home.inode];
-        let Ok(visit) = home.visit(home.inode, place, &mut tools(), &[], &mut entries) else {
+        let Ok(visit) = visit(&home, home.inode, place) else {
             panic!("refused at home");
         };
         let loopback =
@@ -304,8 +321,7 @@ mod tests {
         let home = Home::here().unwrap();
         let doors = vec!["/proc/self/ns/mnt".into(), "/proc/self/ns/net".into()];
         let elsewhere = Place { doors, name: None };
-        let mut entries = Vec::new();
-        let visit = home.visit(1, &elsewhere, &mut tools(), &[], &mut entries);
+        let visit = visit(&home, 1, &elsewhere);
         assert!(matches!(visit, Err(Refusal::Gone)));
         assert_eq!(Home::here().unwrap().inode, home.inode);
     }

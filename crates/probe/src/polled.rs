@@ -33,6 +33,14 @@ pub(crate) trait Taker: Send {
     }
     /// One look.
     fn take(&mut self) -> Result<Look, ProbeError>;
+    /// What else happened, that neither looks nor glances show, since this was last called: changes
+    /// in the namespaces of the last look, with times after the last call and up to `now`, the time
+    /// of the look or glance that was just taken; and the end of all that was told of other
+    /// namespaces.
+    fn told(&mut self, now: BootTime) -> Vec<(BootTime, Change)> {
+        let _ = now;
+        Vec::new()
+    }
     /// What it could not see.
     fn shortfalls(&self) -> &[Shortfall];
 }
@@ -95,7 +103,10 @@ impl<T: Taker> Polled<T> {
         let batch = glance.map(|glance| match glance {
             Some(glance) => {
                 let watched_until = glance.time;
-                Batch { changes: self.account.glance(glance), watched_until }
+                let mut changes = self.account.glance(glance);
+                // Nothing that is told later may have happened before this.
+                changes.extend(self.taker.told(watched_until));
+                Batch { changes, watched_until }
             }
             None => Batch { changes: Vec::new(), watched_until },
         });
@@ -116,13 +127,18 @@ impl<T: Taker> Polled<T> {
         }
         let watched_until = look.table.time;
         changes.extend(self.account.take_in(look));
+        // What is told of a namespace comes after its coming, and before its going.
+        let last =
+            |(_, change): &(_, Change)| matches!(change, Change::NamespaceGone(_) | Change::Listed);
+        let at = changes.iter().position(last).unwrap_or(changes.len());
+        changes.splice(at..at, self.taker.told(watched_until));
         self.pace.looked(begun, begun.elapsed());
         Ok(Batch { changes, watched_until })
     }
 }
 
 /// Whether a clock sample says more than the one that was told last.
-fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {
+pub(crate) fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {
     told.is_none_or(|told| {
         let moved = (sample.offset() - told.offset()).unsigned_abs();
         moved > u128::from(Clock::WORTH_A_SAMPLE)
@@ -133,7 +149,7 @@ fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use procflow_binding::{Held, Namespace, NamespaceId, Socket, SocketId, Table};
+    use procflow_binding::{Gap, GapCause, Held, Namespace, NamespaceId, Socket, SocketId, Table};
     use procflow_core::{Endpoint, Timestamp};
     use std::net::Ipv4Addr;
 
@@ -195,6 +211,43 @@ mod tests {
             panic!("{gone:?}");
         };
         assert_eq!(close.last_seen, BootTime(20));
+    }
+
+    /// Shows what it was given, and was told of a gap each time.
+    struct Told(Shown);
+
+    impl Taker for Told {
+        fn name(&self) -> &'static str {
+            "told"
+        }
+        fn take(&mut self) -> Result<Look, ProbeError> {
+            self.0.take()
+        }
+        fn told(&mut self, now: BootTime) -> Vec<(BootTime, Change)> {
+            let cause = GapCause::SourceFailed;
+            vec![(now, Change::Gap(Gap { begin: now, end: now, cause }))]
+        }
+        fn shortfalls(&self) -> &[Shortfall] {
+            &[]
+        }
+    }
+
+    #[test]
+    fn what_was_told_of_a_namespace_is_told_while_it_is_there() {
+        let mut gone = table(20, &[]);
+        gone.namespaces.clear();
+        let tables = [table(10, &[1]), gone];
+        let taker = Told(Shown(tables.map(Some).into()));
+        let mut source = Polled::new(taker, Duration::from_secs(1));
+        let first = told(source.collect().unwrap());
+        let [Change::Namespace(_), Change::Open(_), Change::Gap(_), Change::Listed] = first[..]
+        else {
+            panic!("{first:?}");
+        };
+        let second = told(source.collect().unwrap());
+        let [Change::Close(_), Change::Gap(_), Change::NamespaceGone(_)] = second[..] else {
+            panic!("{second:?}");
+        };
     }
 
     #[test]

@@ -31,9 +31,10 @@ pub(crate) struct Portable {
 
 impl Portable {
     /// Makes sure that netstat2 works. `because`: why not a better source.
-    pub(crate) fn open(because: Shortfall, period: Duration) -> Result<Self, ProbeError> {
+    pub(crate) fn open(because: Vec<Shortfall>, period: Duration) -> Result<Self, ProbeError> {
         list()?;
-        let mut shortfalls = vec![because, Shortfall::Polled { period }];
+        let mut shortfalls = because;
+        shortfalls.push(Shortfall::Polled { period });
         if !cfg!(target_os = "linux") {
             shortfalls.push(Shortfall::ProcessDetails);
         }
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_socket_keeps_its_number_while_it_is_there() {
-        let mut portable = Portable::open(Shortfall::Netstat, Duration::ZERO).unwrap();
+        let mut portable = Portable::open(vec![Shortfall::Netstat], Duration::ZERO).unwrap();
         let socket =
             |port| Socket::listening(HERE, Endpoint::new(Ipv4Addr::LOCALHOST, port), false);
         let mut ids = |ports: &[u16]| -> Vec<u64> {

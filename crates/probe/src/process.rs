@@ -3,7 +3,7 @@
 //! gone a moment later.
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Birth, Facts, birth, effective_user, sees_all_pids};
+pub(crate) use linux::{Birth, Facts, birth, effective_user, parent, sees_all_pids};
 
 /// Container id and systemd unit, as a process's cgroup paths name them.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -142,6 +142,12 @@ mod linux {
         })
     }
 
+    /// The pid of whoever a process is a child of now; 0 for the first one, `None` when it is gone.
+    pub(crate) fn parent(pid: u32) -> Option<u32> {
+        let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
+        process.stat().ok()?.ppid.try_into().ok()
+    }
+
     /// The real user of a process.
     fn real_user(pid: u32) -> Option<u32> {
         let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
@@ -262,7 +268,7 @@ mod linux {
         }
 
         /// The name of a user on this host.
-        fn user(&mut self, uid: u32, now: BootTime) -> Option<String> {
+        pub(crate) fn user(&mut self, uid: u32, now: BootTime) -> Option<String> {
             if self.users.len() >= USERS || now >= self.users_since.plus(USERS_EVERY) {
                 self.users.clear();
                 self.users_since = now;

@@ -156,20 +156,21 @@ fn read(
     mut reply: impl FnMut(Reply),
 ) -> Result<(), &'static str> {
     for message in messages(datagram) {
-        let Message { kind, flags, sequence: number, body } = message?;
-        if number != sequence {
+        let message = message?;
+        if message.sequence != sequence {
             continue;
         }
-        if u32::from(flags) & libc::NLM_F_DUMP_INTR as u32 != 0 {
+        if u32::from(message.flags) & libc::NLM_F_DUMP_INTR as u32 != 0 {
             reply(Reply::Interrupted);
         }
-        match i32::from(kind) {
+        let body = message.body;
+        match i32::from(message.kind) {
             libc::NLMSG_DONE => reply(Reply::Done(i32_at(body, 0).unwrap_or(0).saturating_neg())),
             libc::NLMSG_ERROR => {
                 let errno = i32_at(body, 0).ok_or("an error message has no number")?;
                 reply(Reply::Refused(errno.saturating_neg()));
             }
-            _ if matches!(kind, BY_FAMILY | OLD_TCP) => {
+            _ if matches!(message.kind, BY_FAMILY | OLD_TCP) => {
                 if let Some(entry) = entry(body, protocol)? {
                     reply(Reply::Entry(entry));
                 }

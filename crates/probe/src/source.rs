@@ -48,6 +48,32 @@ pub trait Source: Send {
 
     /// How long to wait from now to the next [`Source::collect`].
     fn pause(&self) -> Duration;
+
+    /// Whether what happens between two calls is kept for the next one, however late that comes (as
+    /// far as there is room, and what there was none for is told as a gap). Where it is not, a late
+    /// call has missed something.
+    fn keeps_up(&self) -> bool {
+        false
+    }
+
+    /// What the kernel was to tell, what of it arrived and what was lost; empty where the kernel does
+    /// not tell. What is neither is still on its way.
+    fn counts(&mut self) -> Vec<Count> {
+        Vec::new()
+    }
+}
+
+/// How many events of one kind there were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The kind, for people.
+    pub name: &'static str,
+    /// As counted in the kernel.
+    pub attempted: u64,
+    /// As they arrived.
+    pub consumed: u64,
+    /// As counted in the kernel, for want of room.
+    pub lost: u64,
 }
 
 /// Which source to open.
@@ -56,6 +82,8 @@ pub enum Choice {
     /// The best that works here.
     #[default]
     Auto,
+    /// Programs in the kernel that tell of every socket, or nothing.
+    Ebpf,
     /// sock_diag(7) and procfs, or nothing.
     SockDiag,
     /// The netstat2 crate.
@@ -71,6 +99,22 @@ pub enum Shortfall {
     Polled {
         /// From one look to the next.
         period: Duration,
+    },
+    /// The kernel does not tell by itself.
+    NoEbpf {
+        /// Why it does not.
+        because: String,
+        /// What would have to change, where something would.
+        remedy: Option<String>,
+    },
+    /// One of the programs in the kernel cannot be used.
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// Why not.
+        because: String,
+        /// What is lost.
+        lost: &'static str,
     },
     /// sock_diag does not work, so netstat2 is used instead.
     NoSockDiag {
@@ -129,6 +173,46 @@ pub enum Shortfall {
     PidNamespace,
     /// The system tells nothing about a process but its pid.
     ProcessDetails,
+    /// Address translations cannot be seen.
+    NoTranslations {
+        /// Why not.
+        because: String,
+    },
+    /// The kernel does not tell of address translations by itself.
+    PolledTranslations {
+        /// Why not.
+        because: String,
+    },
+    /// There are more address translations than are kept.
+    TooManyTranslations {
+        /// So many are kept.
+        most: usize,
+    },
+}
+
+impl Shortfall {
+    /// What would have to change to see it, where something can.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let text = match self {
+            Self::NoEbpf { remedy, .. } => return remedy.clone(),
+            Self::HiddenProcesses { missing, .. } if !missing.is_empty() => {
+                return Some(format!("run it as root, or with {}", missing.join(" and ")));
+            }
+            Self::OtherNamespaces => "run it as root, or with CAP_SYS_ADMIN",
+            Self::PidNamespace => "run it in the host's pid namespace (docker run --pid=host)",
+            Self::NoSockDiag { .. } => "run a kernel with CONFIG_INET_DIAG",
+            Self::ReportsElsewhere { .. } => {
+                "run it as root, or with CAP_NET_ADMIN and CAP_NET_BROADCAST"
+            }
+            Self::NoProcessEvents { .. } => {
+                "run it as root, or with CAP_NET_ADMIN, in the host's network, pid and user namespaces"
+            }
+            Self::Program { .. } => "run a newer kernel (6.3 knows all programs)",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
 }
 
 impl fmt::Display for Shortfall {
@@ -139,6 +223,14 @@ impl fmt::Display for Shortfall {
                 "the kernel is asked every {period:?} and does not tell by itself: sockets that \
                  live shorter than that can be missed"
             ),
+            Self::NoEbpf { because, .. } => write!(
+                f,
+                "eBPF does not work ({because}): the kernel does not tell who opens which socket, and \
+                 of those that live shorter than the time between two looks the owner can be missed"
+            ),
+            Self::Program { program, because, lost } => {
+                write!(f, "the eBPF program {program} does not work ({because}): {lost}")
+            }
             Self::NoSockDiag { because } => write!(
                 f,
                 "sock_diag does not work ({because}): other network namespaces, peers of UDP \
@@ -202,44 +294,109 @@ impl fmt::Display for Shortfall {
                 "this system tells only pids: names, users and start times of processes are not \
                  known",
             ),
+            Self::NoTranslations { because } => write!(
+                f,
+                "conntrack does not answer ({because}): flows whose addresses this host translates \
+                 (NAT) are not found inside"
+            ),
+            Self::PolledTranslations { because } => write!(
+                f,
+                "conntrack does not tell its events ({because}) and is asked every 2s: address \
+                 translations can be dated that inexactly"
+            ),
+            Self::TooManyTranslations { most } => write!(
+                f,
+                "more than {most} address translations at once: the rest is not kept, and its flows \
+                 are not found inside"
+            ),
         }
+    }
+}
+
+/// How sources are set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// From one look to the next, where the source has to look. 100 ms is a good one; a look that
+    /// takes longer than half of it lowers the rate (see [`Source::pause`]).
+    pub period: Duration,
+    /// Bytes of the ring through which the kernel tells. A reader that stands still loses events once
+    /// it is full; 32 MiB hold about 300,000.
+    pub ring: usize,
+    /// Whether the arguments of processes are told.
+    pub arguments: bool,
+    /// Programs that are not used, as if the kernel had refused them: for tests, and for a host on
+    /// which one of them is in the way.
+    pub leave_out: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let period = Duration::from_millis(100);
+        Self { period, ring: 32 << 20, arguments: false, leave_out: Vec::new() }
     }
 }
 
 /// Opens a source: with [`Choice::Auto`] the best that works, and its
 /// [shortfalls](Source::shortfalls) say why it is not a better one.
 ///
-/// `period`: from one look to the next, where the source has to look. 100 ms is a good one; a
-/// look that takes longer than half of it lowers the rate (see [`Source::pause`]).
-///
 /// # Errors
 /// When the chosen source does not work here, or with [`Choice::Auto`] none does.
-pub fn open(choice: Choice, period: Duration) -> Result<Box<dyn Source>, ProbeError> {
-    let because = match choice {
-        Choice::Auto | Choice::SockDiag => match sock_diag(period) {
+pub fn open(choice: Choice, options: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    let period = options.period;
+    let mut worse = Vec::new();
+    if matches!(choice, Choice::Auto | Choice::Ebpf) {
+        match ebpf(options) {
+            Ok(source) => return Ok(source),
+            Err(error) if choice == Choice::Ebpf => return Err(error),
+            Err(error) => {
+                worse.push(Shortfall::NoEbpf { because: error.to_string(), remedy: error.remedy() })
+            }
+        }
+    }
+    if matches!(choice, Choice::Auto | Choice::SockDiag) {
+        match sock_diag(period, worse.clone()) {
             Ok(source) => return Ok(source),
             Err(error) if choice == Choice::SockDiag => return Err(error),
-            Err(error) => Shortfall::NoSockDiag { because: error.to_string() },
-        },
-        Choice::Portable => Shortfall::Netstat,
-    };
-    Ok(Box::new(Polled::new(Portable::open(because, period)?, period)))
+            Err(error) => worse.push(Shortfall::NoSockDiag { because: error.to_string() }),
+        }
+    } else {
+        worse.push(Shortfall::Netstat);
+    }
+    Ok(Box::new(Polled::new(Portable::open(worse, period)?, period)))
+}
+
+#[cfg(have_bpf)]
+fn ebpf(options: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    Ok(Box::new(crate::ebpf::Told::open(options)?))
+}
+
+#[cfg(not(have_bpf))]
+fn ebpf(_: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    Err(if cfg!(target_os = "linux") { ProbeError::NotBuilt } else { ProbeError::Absent("eBPF") })
 }
 
 #[cfg(target_os = "linux")]
-fn sock_diag(period: Duration) -> Result<Box<dyn Source>, ProbeError> {
-    let looks = crate::look::Looks::open(period)?;
+fn sock_diag(period: Duration, worse: Vec<Shortfall>) -> Result<Box<dyn Source>, ProbeError> {
+    let looks = crate::look::Looks::open(period, worse)?;
     Ok(Box::new(Polled::new(looks, period)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sock_diag(_: Duration) -> Result<Box<dyn Source>, ProbeError> {
+fn sock_diag(_: Duration, _: Vec<Shortfall>) -> Result<Box<dyn Source>, ProbeError> {
     Err(ProbeError::Absent("sock_diag"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A missing compiler must not go unnoticed where the product is checked.
+    #[test]
+    fn where_it_is_checked_the_programs_are_built() {
+        if std::env::var_os("CI").is_some() && cfg!(all(target_os = "linux", not(have_bpf))) {
+            panic!("clang is missing: the eBPF source was not built");
+        }
+    }
 
     #[test]
     fn a_shortfall_names_what_is_missing_and_what_is_lost() {

@@ -189,6 +189,39 @@ fn the_end_of_a_socket_elsewhere_is_reported() {
 }
 
 #[test]
+fn the_last_socket_of_a_namespace_is_reported() {
+    let _alone = alone();
+    let Some(netns) = Netns::new("last") else {
+        return;
+    };
+    let mut world = World::every(Duration::from_secs(1), Choice::SockDiag);
+    world.collect();
+    let shortfalls = world.source.shortfalls();
+    if let Some(deaf) = shortfalls.iter().find(|shortfall| {
+        matches!(shortfall, Shortfall::NoReports { .. } | Shortfall::ReportsElsewhere { .. })
+    }) {
+        skip(format_args!("{deaf}"));
+        return;
+    }
+    let id = named(&world, &netns).unwrap();
+    // Only the thread holds the namespace then, which dies with it, and gives its number back.
+    let name = netns.0.clone();
+    let local = netns.inside(move || {
+        assert!(ip(&["netns", "del", &name]));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Endpoint::from(socket.local_addr().unwrap())
+    });
+    // Both are read at once.
+    std::thread::sleep(Duration::from_millis(300));
+    world.follow(Duration::from_millis(1500));
+    let mut lived = world.lived(local);
+    lived.retain(|life| life.socket.namespace() == id);
+    let [life] = lived[..] else { panic!("{lived:?}") };
+    assert!(life.closed.is_some());
+    assert!(!world.namespaces.contains_key(&id));
+}
+
+#[test]
 fn a_number_keeps_no_namespace_alive() {
     let _alone = alone();
     let (Some(dying), Some(other)) = (Netns::new("number"), Netns::new("heir")) else {

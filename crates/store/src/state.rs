@@ -167,6 +167,25 @@ impl StateDirectory {
         if mode & 0o070 != 0 { self.hand_over(&path) } else { Ok(()) }
     }
 
+    /// Where a file is that another part of the program writes itself and the group may read: made,
+    /// empty, when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, or given to the group.
+    pub fn shared_file(&self, name: &str) -> Result<PathBuf, StateError> {
+        let path = self.file(name);
+        let mut options = OpenOptions::new();
+        match options.write(true).create_new(true).mode(0o640).open(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("cannot make", &path)(error));
+            }
+            _ => {}
+        }
+        self.hand_over(&path)?;
+        Ok(path)
+    }
+
     /// A secret: read, or made and written when there is none yet. `mode` is 0600, or 0640 for
     /// one that the group shares.
     ///
@@ -236,6 +255,17 @@ impl StateDirectory {
 ///
 /// When it cannot be written; the old one is then as it was.
 pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> Result<(), StateError> {
+    replace_file_with(path, mode, |file, path| {
+        file.write_all(content).map_err(failed("cannot write", path))
+    })
+}
+
+/// The same for what is too large to be handed in: `write` gets the file, and its path for errors.
+pub(crate) fn replace_file_with<T, E: From<StateError>>(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File, &Path) -> Result<T, E>,
+) -> Result<T, E> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new.{}", std::process::id()));
@@ -250,12 +280,13 @@ pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> Result<(), StateE
             .open(&temporary)
             .map_err(failed("cannot make", &temporary))?;
         file.set_permissions(fs::Permissions::from_mode(mode))
-            .and_then(|()| file.write_all(content))
-            .and_then(|()| file.sync_all())
             .map_err(failed("cannot write", &temporary))?;
+        let value = write(&mut file, &temporary)?;
+        file.sync_all().map_err(failed("cannot write", &temporary))?;
         fs::rename(&temporary, path).map_err(failed("cannot replace", path))?;
         let directory = File::open(parent).map_err(failed("cannot open", parent))?;
-        directory.sync_all().map_err(failed("cannot sync", parent))
+        directory.sync_all().map_err(failed("cannot sync", parent))?;
+        Ok(value)
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary); // it may not exist; the error itself says enough

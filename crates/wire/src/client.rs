@@ -18,7 +18,11 @@ pub struct Client {
     mode: Mode,
     state: State,
     position: Option<Position>,
-    /// While what is still true is told: the last number that was dropped.
+    /// As agreed on.
+    version: u16,
+    /// Whether it was told which incarnation's events come; with version 1 the welcome says so.
+    placed: bool,
+    /// While what is left is told: the last number that was dropped.
     dropped_through: Option<u64>,
 }
 
@@ -36,15 +40,19 @@ enum State {
 pub enum Delivery {
     /// Who speaks.
     Welcome {
-        /// Whose events come.
+        /// The tracker's present start.
         incarnation: Incarnation,
         /// The host's name, for people. Any text.
         host_name: String,
     },
+    /// What follows is of this incarnation: one that is over, or the present one.
+    Incarnation(Incarnation),
     /// Events are missing for good: everything before this moment. What is still true follows.
     Dropped(BootTime),
     /// An event.
     Event(Event),
+    /// That was all of an incarnation that is over: everything until then is told.
+    Ended(BootTime),
     /// That was all, for now.
     UpToDate {
         /// Everything until then is told.
@@ -70,6 +78,8 @@ impl Client {
             mode,
             state: State::Hello,
             position: from,
+            version: OLDEST_VERSION,
+            placed: false,
             dropped_through: None,
         }
     }
@@ -121,11 +131,16 @@ impl Client {
                 if incarnation.host != self.host {
                     return Err(ProtocolError::ForeignHost);
                 }
-                if self.position.is_none_or(|position| position.incarnation != incarnation) {
-                    self.position = Some(Position { incarnation, sequence: 0 });
-                }
+                self.version = version;
                 self.state = State::Follow;
                 deliver(Delivery::Welcome { incarnation, host_name });
+                if version == 1 {
+                    if self.position.is_none_or(|position| position.incarnation != incarnation) {
+                        self.position = Some(Position { incarnation, sequence: 0 });
+                    }
+                    self.placed = true;
+                    deliver(Delivery::Incarnation(incarnation));
+                }
             }
             (State::Listening, reply) => return self.listen(reply, deliver),
             (_, Reply::Welcome { .. }) => {
@@ -141,9 +156,22 @@ impl Client {
         reply: Reply,
         deliver: &mut impl FnMut(Delivery),
     ) -> Result<(), ProtocolError> {
-        let Some(position) = &mut self.position else {
-            return Err(ProtocolError::OutOfPlace { what: "an answer before the welcome" });
+        let later = match &reply {
+            Reply::Incarnation(_) => Some("a change of incarnation"),
+            Reply::Kept { .. } => Some("what is left"),
+            Reply::Ended { .. } => Some("the end of an incarnation"),
+            _ => None,
         };
+        if let (1, Some(what)) = (self.version, later) {
+            return Err(ProtocolError::TooNew { what, version: self.version });
+        }
+        if let (Reply::Incarnation(place), None) = (&reply, self.dropped_through) {
+            return self.go_to(*place, deliver);
+        }
+        let Some(position) = self.position.as_mut().filter(|_| self.placed) else {
+            return Err(ProtocolError::OutOfPlace { what: "an answer before its incarnation" });
+        };
+        let due = position.sequence.saturating_add(1);
         match (reply, self.dropped_through) {
             (Reply::Events(events), None) => {
                 for event in events {
@@ -155,10 +183,12 @@ impl Client {
                     deliver(Delivery::Event(event));
                 }
             }
-            (Reply::Dropped { until, through }, None) => {
-                if through <= position.sequence {
-                    let wanted = position.sequence.saturating_add(1);
-                    return Err(ProtocolError::Hole { wanted, got: through });
+            // Once more is dropped while what is left is told.
+            (Reply::Dropped { until, through }, dropped)
+                if dropped.is_none() || self.version > 1 =>
+            {
+                if through <= position.sequence || dropped.is_some_and(|d| through <= d) {
+                    return Err(ProtocolError::Hole { wanted: due, got: through });
                 }
                 self.dropped_through = Some(through);
                 deliver(Delivery::Dropped(until));
@@ -177,6 +207,28 @@ impl Client {
                     }
                 }
             }
+            (Reply::Kept { through, events }, Some(dropped)) => {
+                if through <= position.sequence || through > dropped {
+                    return Err(ProtocolError::Hole { wanted: due, got: through });
+                }
+                let mut last = false;
+                for event in events {
+                    last = event.change == Change::Listed && event.sequence == dropped;
+                    if event.sequence <= position.sequence && !last || event.sequence > through {
+                        return Err(ProtocolError::Hole { wanted: due, got: event.sequence });
+                    }
+                    position.sequence = event.sequence;
+                    deliver(Delivery::Event(event));
+                }
+                position.sequence = through;
+                if last {
+                    self.dropped_through = None;
+                }
+            }
+            (Reply::Ended { watched_until }, None) => {
+                self.placed = false;
+                deliver(Delivery::Ended(watched_until));
+            }
             (Reply::UpToDate { sequence, watched_until, now }, None) => {
                 if sequence != position.sequence {
                     let wanted = position.sequence;
@@ -192,6 +244,27 @@ impl Client {
             }
             (_, _) => return Err(ProtocolError::OutOfPlace { what: "an answer" }),
         }
+        Ok(())
+    }
+
+    /// The tracker says where it goes on: where this side is, or at the beginning of another
+    /// incarnation.
+    fn go_to(
+        &mut self,
+        place: Position,
+        deliver: &mut impl FnMut(Delivery),
+    ) -> Result<(), ProtocolError> {
+        if place.incarnation.host != self.host {
+            return Err(ProtocolError::ForeignHost);
+        }
+        let known = self.position.filter(|known| known.incarnation == place.incarnation);
+        let wanted = known.map_or(0, |known| known.sequence);
+        if place.sequence != wanted {
+            return Err(ProtocolError::Hole { wanted, got: place.sequence });
+        }
+        self.position = Some(place);
+        self.placed = true;
+        deliver(Delivery::Incarnation(place.incarnation));
         Ok(())
     }
 

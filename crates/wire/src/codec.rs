@@ -117,11 +117,11 @@ mod tests {
     use super::*;
     use crate::message::{Mode, Refusal, Reply, Request};
     use procflow_binding::{
-        Address, BootId, BootTime, Change, Close, Coverage, Event, Gap, GapCause, HostId,
-        Incarnation, Namespace, NamespaceId, Open, Owners, Position, Process, ProcessKey, Socket,
-        SocketId,
+        Address, Ancestor, BootId, BootTime, Change, Close, Coverage, Details, Event, Gap,
+        GapCause, HostId, Incarnation, Namespace, NamespaceId, Open, Owners, Position, Process,
+        ProcessKey, Socket, SocketId, Translation, TranslationGone,
     };
-    use procflow_core::{Endpoint, Protocol, Timestamp};
+    use procflow_core::{Endpoint, FlowKey, Protocol, Timestamp};
     use std::fmt::Write;
 
     fn hex(bytes: &[u8]) -> String {
@@ -178,7 +178,13 @@ mod tests {
         golden(&Reply::Refused(Refusal::Version { oldest: 1, newest: 2 }), "04000000 01 00 01 02");
         golden(&Reply::Refused(Refusal::Ahead { asked: 9, newest: 8 }), "04000000 01 01 09 08");
         let event = Event { sequence: 1, time: BootTime(2), change: Change::Listed };
-        golden(&Reply::StillTrue(vec![event]), "05000000 03 01 01 02 0b");
+        golden(&Reply::StillTrue(vec![event.clone()]), "05000000 03 01 01 02 0b");
+        golden(
+            &Reply::Incarnation(Position { incarnation, sequence: 300 }),
+            &format!("25000000 06 {} {} 03 fb2c01", "aa".repeat(16), "bb".repeat(16)),
+        );
+        golden(&Reply::Kept { through: 1, events: vec![event] }, "06000000 07 01 01 01 02 0b");
+        golden(&Reply::Ended { watched_until: BootTime(6) }, "02000000 08 06");
     }
 
     #[test]
@@ -228,6 +234,28 @@ mod tests {
         golden(Change::Owners(Owners { id, owners: vec![key], not_before }), "09 08 01 07 09 01");
         golden(Change::Close(Close { id, last_seen: BootTime(1) }), "0a 08 01");
         golden(Change::Listed, "0b");
+        let init = ProcessKey { pid: 1, start: BootTime(0) };
+        golden(
+            Change::Details(Details {
+                process: key,
+                ancestors: vec![Ancestor { key: init, comm: "init".to_owned() }],
+                command_line: Some(vec!["nc".to_owned(), "-l".to_owned()]),
+                digest: Some([0xcc; 32]),
+            }),
+            &format!("0c 07 09 01 01 00 04 696e6974 01 02 02 6e63 02 2d6c 01 {}", "cc".repeat(32)),
+        );
+        let outside = Endpoint::new([10, 0, 0, 3], 98);
+        let original = FlowKey { protocol: Protocol::TCP, source: remote, destination: outside };
+        let reply = FlowKey { source: local, destination: remote, ..original };
+        golden(
+            Change::Translation(Translation { namespace, original, reply, not_before }),
+            "0d 05 06 00 0a000002 63 00 0a000003 62 06 00 0a000001 16 00 0a000002 63 01",
+        );
+        let last_seen = BootTime(1);
+        golden(
+            Change::TranslationGone(TranslationGone { namespace, original, last_seen }),
+            "0e 05 06 00 0a000002 63 00 0a000003 62 01",
+        );
     }
 
     #[test]

@@ -17,5 +17,5 @@ pub use client::{Client, Delivery};
 pub use codec::{FrameError, Frames, MOST_REPLY, MOST_REQUEST};
 pub use identity::{KeyError, PublicKey, SecretKey};
 pub use message::{Mode, OLDEST_VERSION, ProtocolError, Refusal, Reply, Request, VERSION};
-pub use server::{HEARTBEAT, Session};
+pub use server::{HEARTBEAT, Session, Supply, Wanted};
 pub use tls::{Admission, TlsError, TlsIdentity};

@@ -8,9 +8,12 @@ use procflow_binding::{BootTime, Event, Incarnation, Position};
 use serde::{Deserialize, Serialize};
 
 /// The version that this code speaks.
-pub const VERSION: u16 = 1;
+///
+/// * 1: one incarnation, that of now.
+/// * 2: also what is kept of earlier ones; details of processes, and translations.
+pub const VERSION: u16 = 2;
 
-/// The oldest version that it still understands (the one before, once there is one).
+/// The oldest version that it still understands: the one before.
 pub const OLDEST_VERSION: u16 = 1;
 
 /// What an updater says.
@@ -27,8 +30,8 @@ pub enum Request {
     },
     /// Asks for events.
     Follow {
-        /// What it knows already; `None` for nothing. A position in another incarnation counts as
-        /// nothing.
+        /// What it knows already; `None` for nothing. In version 1 a position in another
+        /// incarnation counts as nothing.
         from: Option<Position>,
         /// Until when.
         mode: Mode,
@@ -67,7 +70,7 @@ pub enum Reply {
         through: u64,
     },
     /// Still true, of what was dropped; in the order of their numbers, all at most `through`. The
-    /// last one is `Listed`.
+    /// last one is `Listed`, unless `Kept` follows.
     StillTrue(Vec<Event>),
     /// The next events: their numbers follow each other and the position.
     Events(Vec<Event>),
@@ -79,6 +82,22 @@ pub enum Reply {
         watched_until: BootTime,
         /// The tracker's boot-time clock as this is sent.
         now: BootTime,
+    },
+    /// What follows is numbered in this incarnation, and goes on after this number. (Since version
+    /// 2, as all that follow.)
+    Incarnation(Position),
+    /// Of the numbers after the position up to `through`, only these are left; no more than
+    /// `Dropped` said. The last of all is `Listed`.
+    Kept {
+        /// The position from now on.
+        through: u64,
+        /// Their numbers ascend, after the position and up to `through`.
+        events: Vec<Event>,
+    },
+    /// That was all of this incarnation; another follows.
+    Ended {
+        /// Everything until then is told.
+        watched_until: BootTime,
     },
 }
 
@@ -114,6 +133,14 @@ pub enum ProtocolError {
     OutOfPlace {
         /// Which message.
         what: &'static str,
+    },
+    /// A part of a later version than was agreed on.
+    #[error("{what}, which version {version} does not have")]
+    TooNew {
+        /// Which message.
+        what: &'static str,
+        /// The version that is spoken.
+        version: u16,
     },
     /// An event is missing or repeated.
     #[error("event {got} came where {wanted} was due")]

@@ -36,6 +36,12 @@ impl Endpoint {
         self.port
     }
 
+    /// The same address with port 0.
+    #[must_use]
+    pub fn without_port(self) -> Self {
+        Self { port: 0, ..self }
+    }
+
     /// Whether the address is the unspecified one (`0.0.0.0` or `::`), which stands for all
     /// addresses of the socket's network namespace.
     #[must_use]

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use procflow_binding::{
     Address, BootTime, Change, Namespace, NamespaceId, Process, ProcessKey, Socket, SocketId,
+    Translation,
 };
-use procflow_core::Endpoint;
-use procflow_probe::{Choice, Source, open};
+use procflow_core::{Endpoint, FlowKey};
+use procflow_probe::{Choice, Options, Source, open};
 
 /// Keeps the tests of a program apart: a test that starts a program shares, from fork to exec,
 /// every socket of the tests beside it, and that is seen.
@@ -33,6 +34,9 @@ pub struct World {
     pub processes: BTreeMap<ProcessKey, Process>,
     /// All sockets there ever were, with their last owners.
     pub lives: BTreeMap<SocketId, Life>,
+    /// With the time of their event.
+    pub translations: BTreeMap<(NamespaceId, FlowKey), (BootTime, Translation)>,
+    pub gaps: usize,
     pub listed: usize,
     pub until: BootTime,
 }
@@ -53,12 +57,14 @@ impl World {
 
     pub fn every(period: Duration, choice: Choice) -> Self {
         Self {
-            source: open(choice, period).unwrap(),
+            source: open(choice, &Options { period, ..Options::default() }).unwrap(),
             namespaces: BTreeMap::new(),
             addresses: BTreeSet::new(),
             sockets: BTreeMap::new(),
             processes: BTreeMap::new(),
             lives: BTreeMap::new(),
+            translations: BTreeMap::new(),
+            gaps: 0,
             listed: 0,
             until: BootTime::default(),
         }
@@ -89,6 +95,7 @@ impl World {
                 }
                 Change::NamespaceGone(id) => {
                     self.namespaces.remove(&id).expect("gone before it was there");
+                    assert!(self.translations.keys().all(|(namespace, _)| *namespace != id));
                 }
                 Change::Address(address) => assert!(self.addresses.insert(address)),
                 Change::AddressGone(address) => assert!(self.addresses.remove(&address)),
@@ -120,6 +127,19 @@ impl World {
                     (life.closed, life.last_seen) = (Some(time), Some(close.last_seen));
                     self.sockets.remove(&close.id).expect("closed before it was open");
                 }
+                Change::Translation(translation) => {
+                    assert!(self.namespaces.contains_key(&translation.namespace));
+                    assert!(translation.not_before <= time);
+                    let key = (translation.namespace, translation.original);
+                    let before = self.translations.insert(key, (time, translation));
+                    assert_eq!(before, None, "translated twice");
+                }
+                Change::TranslationGone(gone) => {
+                    let key = (gone.namespace, gone.original);
+                    let (begun, _) = self.translations.remove(&key).expect("not translated");
+                    assert!(begun <= gone.last_seen && gone.last_seen <= time);
+                }
+                Change::Gap(_) => self.gaps += 1,
                 Change::Listed => self.listed += 1,
                 _ => {}
             }

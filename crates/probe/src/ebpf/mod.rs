@@ -1,0 +1,305 @@
+//! The source that is told: programs in the kernel (eBPF, `programs/`) see every socket as it is made,
+//! connected, used and closed, in the context of the process that does it, and every process as it
+//! begins, becomes another program and ends.
+//!
+//! What existed before is looked up once, after the programs are attached, so that nothing falls
+//! between; what they tell meanwhile is merged with it by the sockets' cookies. When events got lost
+//! (the ring was full) the same look begins again, and the time since the first loss is a gap.
+//!
+//! Namespaces and their addresses are still looked at, every so often and when a socket names one that
+//! is not known.
+
+mod bindings;
+mod kernel;
+mod live;
+mod mount;
+mod processes;
+mod record;
+
+use std::time::{Duration, Instant};
+
+use procflow_binding::{BootTime, Change, ClockSample, Coverage, Gap, GapCause, Table, diff};
+
+use self::bindings::Bindings;
+use self::kernel::Kernel;
+use self::live::Live;
+use self::record::Kind;
+use crate::account::Look;
+use crate::look::Looks;
+use crate::polled::{Taker, worth_telling};
+use crate::source::{Batch, Count, Options, Shortfall, Source};
+use crate::{ProbeError, clock};
+
+/// From one reading of the ring to the next. Half of it costs a fifth more processor at 1,000
+/// connections a second.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A quiet host is asked less often.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// An event may still be on its way into the ring this long after it was stamped, in nanoseconds: the
+/// program that stamped it can be interrupted.
+const SETTLED: u64 = 5_000_000;
+
+/// So many events are taken at once.
+const MOST_EVENTS: usize = 1 << 16;
+
+/// Namespaces and addresses are looked at so often...
+const SURROUNDINGS: Duration = Duration::from_secs(2);
+/// ... and at most so often when strange namespaces turn up.
+const STRANGE: Duration = Duration::from_millis(50);
+
+/// Translations are asked for so often.
+const TRANSLATIONS: Duration = Duration::from_millis(50);
+
+/// The real-time clock is compared so often.
+const CLOCK: Duration = Duration::from_millis(100);
+
+/// A program that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    program: &'static str,
+    because: String,
+    lost: &'static str,
+}
+
+/// What the programs counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Losses {
+    /// Of each kind: to be told, and of these without room in the ring.
+    kinds: [(u64, u64); Kind::ALL.len()],
+    /// The first loss since everything was last told again.
+    first: Option<BootTime>,
+}
+
+impl Losses {
+    fn add(&mut self, kind: Kind, attempted: u64, lost: u64) {
+        let count = &mut self.kinds[kind as usize];
+        count.0 += attempted;
+        count.1 += lost;
+    }
+
+    fn began(&mut self, first: BootTime) {
+        self.first = Some(self.first.map_or(first, |known| known.min(first)));
+    }
+
+    fn lost(&self) -> u64 {
+        self.kinds.iter().map(|&(_, lost)| lost).sum()
+    }
+}
+
+/// The source.
+pub(crate) struct Told {
+    kernel: Kernel,
+    bindings: Bindings,
+    live: Live,
+    looks: Looks,
+    /// The last look at namespaces and addresses.
+    around: Option<(Instant, Table)>,
+    clock: Option<(Instant, ClockSample)>,
+    /// When translations were asked for last.
+    translated: Option<(Instant, BootTime)>,
+    /// Events that were lost, or could not be understood, until everything was listed last.
+    lost: u64,
+    consumed: [u64; Kind::ALL.len()],
+    /// Events that could not be understood; as good as lost.
+    malformed: u64,
+    busy: bool,
+    /// Everything until then is told.
+    until: BootTime,
+    shortfalls: Vec<Shortfall>,
+}
+
+impl Told {
+    /// Loads and attaches the programs.
+    pub(crate) fn open(options: &Options) -> Result<Self, ProbeError> {
+        if !crate::process::sees_all_pids() {
+            return Err(ProbeError::PidNamespace);
+        }
+        // First whoever may refuse: the programs begin to fill the ring.
+        let looks = Looks::on_demand()?;
+        let kernel = Kernel::open(options)?;
+        Ok(Self {
+            kernel,
+            bindings: Bindings::default(),
+            live: Live::new(),
+            looks,
+            around: None,
+            clock: None,
+            translated: None,
+            lost: 0,
+            consumed: [0; Kind::ALL.len()],
+            malformed: 0,
+            busy: false,
+            until: BootTime(0),
+            shortfalls: Vec::new(),
+        })
+    }
+
+    /// Everything that there is, from a look. What the ring held was taken before; what it gets
+    /// meanwhile is merged by the sockets' cookies.
+    fn list(&mut self, changes: &mut bindings::Changes) -> Result<BootTime, ProbeError> {
+        // Nobody holds a connection in TIME_WAIT. When it was open it was told, and would now
+        // be told again without its owner.
+        let Look { table, missed, .. } = self.looks.living()?;
+        self.look_around(&table, changes);
+        self.bindings.list(&table, &missed, self.live.at(table.time), changes);
+        self.note_shortfalls();
+        Ok(table.time)
+    }
+
+    /// What changed in namespaces and addresses since the last look.
+    fn look_around(&mut self, table: &Table, changes: &mut bindings::Changes) {
+        let mut now = Table {
+            time: table.time,
+            namespaces: table.namespaces.clone(),
+            addresses: table.addresses.clone(),
+            ..Table::default()
+        };
+        let before = self.around.take().map(|(_, table)| table).unwrap_or_default();
+        let mut differences = diff(&before, &mut now);
+        // What is told of a namespace comes after its coming, and before its going.
+        let gone = |change: &Change| matches!(change, Change::NamespaceGone(_));
+        let going = differences.iter().position(gone).unwrap_or(differences.len());
+        let going = differences.split_off(going);
+        changes.extend(differences.into_iter().map(|change| (now.time, change)));
+        changes.extend(self.looks.told(now.time));
+        changes.extend(going.into_iter().map(|change| (now.time, change)));
+        self.bindings.namespaces(now.namespaces.keys().copied());
+        self.around = Some((Instant::now(), now));
+    }
+
+    /// Takes what waits in the ring.
+    fn drain(&mut self, now: BootTime, changes: &mut bindings::Changes) -> usize {
+        let live = self.live.at(now);
+        for taken in 0..MOST_EVENTS {
+            match self.kernel.next() {
+                Some(Ok(record)) => {
+                    self.consumed[record.kind() as usize] += 1;
+                    self.until = self.until.max(record.time);
+                    self.bindings.apply(record, live, changes);
+                }
+                Some(Err(_)) => self.malformed += 1,
+                None => return taken,
+            }
+        }
+        MOST_EVENTS
+    }
+
+    /// Events got lost: everything is listed again, and all since the first loss is a gap.
+    fn resync(
+        &mut self,
+        losses: &Losses,
+        changes: &mut bindings::Changes,
+    ) -> Result<(), ProbeError> {
+        // Sockets tell again who uses them, as they are used.
+        self.kernel.begin_epoch()?;
+        // What is lost from here on is not covered by the listing.
+        let lost = self.kernel.losses()?.lost() + self.malformed;
+        let mut listing = Vec::new();
+        let before = self.around.as_ref().map(|(_, table)| table.time);
+        let time = clock::now()?;
+        self.bindings.processes.doubt(time, self.live.at(time));
+        let end = self.list(&mut listing)?;
+        let begin = losses.first.or(before).unwrap_or(end);
+        let gap = Gap { begin, end, cause: GapCause::EventsLost };
+        changes.push((end, Change::Gap(gap)));
+        changes.append(&mut listing);
+        self.lost = lost;
+        Ok(())
+    }
+
+    /// The real-time clock, when it says more than the last time.
+    fn read_clock(&mut self, changes: &mut bindings::Changes) -> Result<(), ProbeError> {
+        if self.clock.as_ref().is_some_and(|(when, _)| when.elapsed() < CLOCK) {
+            return Ok(());
+        }
+        let sample = clock::sample()?;
+        let told = self.clock.as_ref().map(|&(_, told)| told);
+        if worth_telling(told, sample) {
+            changes.push((sample.boot, Change::Clock(sample.real)));
+            self.clock = Some((Instant::now(), sample));
+        } else if let Some((when, _)) = &mut self.clock {
+            *when = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn note_shortfalls(&mut self) {
+        self.shortfalls.clear();
+        self.shortfalls.extend(self.kernel.missing.iter().map(|missing| {
+            let Missing { program, because, lost } = missing.clone();
+            Shortfall::Program { program, because, lost }
+        }));
+        self.shortfalls.extend_from_slice(self.looks.shortfalls());
+    }
+}
+
+impl Source for Told {
+    fn name(&self) -> &'static str {
+        "eBPF"
+    }
+
+    fn coverage(&self) -> Coverage {
+        if self.kernel.missing.is_empty() {
+            Coverage::Complete
+        } else {
+            // Something may be there that nobody tells of, however often the ring is read.
+            Coverage::Polled { period: u64::try_from(PAUSE.as_nanos()).unwrap_or(u64::MAX) }
+        }
+    }
+
+    fn shortfalls(&self) -> &[Shortfall] {
+        &self.shortfalls
+    }
+
+    fn collect(&mut self) -> Result<Batch, ProbeError> {
+        let now = clock::now()?;
+        let mut changes = Vec::new();
+        self.read_clock(&mut changes)?;
+        if self.around.is_none() {
+            self.until = self.list(&mut changes)?;
+        }
+        let taken = self.drain(now, &mut changes);
+        self.busy = taken > 0;
+        let losses = self.kernel.losses()?;
+        if losses.lost() + self.malformed > self.lost {
+            self.resync(&losses, &mut changes)?;
+        }
+        let strange = self.bindings.take_strange();
+        let since = self.around.as_ref().map_or(Duration::MAX, |(when, _)| when.elapsed());
+        if since >= SURROUNDINGS || (strange && since >= STRANGE) {
+            let table = self.looks.surroundings()?;
+            self.look_around(&table, &mut changes);
+            self.note_shortfalls();
+        }
+        if self.translated.is_none_or(|(when, _)| when.elapsed() >= TRANSLATIONS) {
+            changes.extend(self.looks.told(now));
+            self.translated = Some((Instant::now(), now));
+        }
+        self.bindings.settle(now, &mut changes);
+        self.bindings.processes.forget(now);
+        if taken < MOST_EVENTS {
+            let translated = self.translated.map_or(now, |(_, until)| until);
+            self.until = self.until.max(now.minus(SETTLED).min(translated));
+        }
+        Ok(Batch { changes, watched_until: self.until })
+    }
+
+    fn pause(&self) -> Duration {
+        if self.busy { PAUSE } else { LONGEST_PAUSE }
+    }
+
+    fn keeps_up(&self) -> bool {
+        true
+    }
+
+    fn counts(&mut self) -> Vec<Count> {
+        let Ok(losses) = self.kernel.losses() else { return Vec::new() };
+        let of = |kind: Kind| {
+            let (attempted, lost) = losses.kinds[kind as usize];
+            Count { name: kind.name(), attempted, consumed: self.consumed[kind as usize], lost }
+        };
+        Kind::ALL.into_iter().map(of).collect()
+    }
+}
