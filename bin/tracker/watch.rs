@@ -56,7 +56,9 @@ pub(crate) fn watch(
     while !stop.load(Ordering::Relaxed) {
         match source.collect() {
             Ok(batch) => {
-                let gap = failing_since.take().map(|begin| {
+                // One that finds it not yet time to look again has not answered.
+                let answers = batch.watched_until > shared.lock().watched_until();
+                let gap = failing_since.take_if(|_| answers).map(|begin| {
                     eprintln!("tracker: {} answers again", source.name());
                     let (end, cause) = (batch.watched_until, GapCause::SourceFailed);
                     Gap { begin, end, cause }
@@ -111,7 +113,10 @@ pub(crate) fn record(shared: &SharedLog, batch: Batch, gap: Option<Gap>, keeps_u
     // One that always comes late, because looking takes so long, says so by its pause.
     let usual = shared.interval.load(Ordering::Relaxed);
     let interval = batch.watched_until.0.saturating_sub(last.0);
-    shared.interval.store(interval, Ordering::Relaxed);
+    // Most answers of a source that is told when to look are that it is not yet time.
+    if interval > 0 {
+        shared.interval.store(interval, Ordering::Relaxed);
+    }
     let late = !keeps_up && gap.is_none() && interval > LATE.max(usual.saturating_mul(3));
     let gap = if late {
         Some(Gap { begin: last, end: batch.watched_until, cause: GapCause::SourceFailed })

@@ -127,12 +127,17 @@ fn time(choice: Choice, times: usize) -> Result<(), Box<dyn Error>> {
     let sockets = count(|change| matches!(change, Change::Open(_)));
     let namespaces = count(|change| matches!(change, Change::Namespace(_)));
     let mut looks = Vec::with_capacity(times);
-    for _ in 0..times {
+    let mut until = first.watched_until;
+    while looks.len() < times {
         // At the pace of a tracker: every so often a look also does what is due once a second.
         std::thread::sleep(source.pause());
         let begun = Instant::now();
-        source.collect()?;
-        looks.push(begun.elapsed());
+        let batch = source.collect()?;
+        // Otherwise it was not yet time to look.
+        if batch.watched_until > until {
+            looks.push(begun.elapsed());
+        }
+        until = batch.watched_until;
     }
     looks.sort_unstable();
     println!(

@@ -8,6 +8,7 @@ pub(crate) struct Capabilities(u64);
 impl Capabilities {
     const DAC_OVERRIDE: u32 = 1;
     const DAC_READ_SEARCH: u32 = 2;
+    pub(crate) const NET_BROADCAST: u32 = 11;
     const NET_ADMIN: u32 = 12;
     const SYS_PTRACE: u32 = 19;
     pub(crate) const SYS_ADMIN: u32 = 21;

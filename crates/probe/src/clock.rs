@@ -1,6 +1,8 @@
 //! The host's two clocks, read together: the boot-time clock that stamps every change, and the
 //! real-time clock that flow records use.
 
+use std::time::Duration;
+
 use nix::time::{ClockId, clock_gettime};
 use procflow_binding::{BootTime, ClockSample};
 use procflow_core::Timestamp;
@@ -42,6 +44,11 @@ fn real() -> Result<Timestamp, ProbeError> {
     } else {
         i64::MAX
     })))
+}
+
+/// How much of a processor this thread has used.
+pub(crate) fn processor() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Both clocks at one moment: the real time is read between two readings of the boot time and

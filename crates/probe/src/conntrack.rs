@@ -16,7 +16,6 @@
 mod events;
 mod known;
 mod message;
-mod nsid;
 mod table;
 
 use std::fs;
@@ -27,11 +26,12 @@ use procflow_binding::{BootTime, Change, ClockSample, NamespaceId};
 use procflow_core::Timestamp;
 
 use crate::clock;
+use crate::namespace::Whereabouts;
+use crate::nsid::{Freed, Nsids};
 use crate::source::Shortfall;
 use events::{Event, Events};
 use known::Known;
 pub(crate) use known::MissedCause;
-use nsid::{Freed, Nsids};
 use table::Table;
 
 /// The most translations that are kept, of all namespaces together: more than three times the
@@ -54,15 +54,6 @@ pub(crate) struct Missed {
     pub(crate) end: BootTime,
     /// Why.
     pub(crate) cause: MissedCause,
-}
-
-/// Where the thread is that visits a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whereabouts {
-    /// In the namespace in which [`Translations::open`] was called.
-    Home,
-    /// In another one.
-    Abroad,
 }
 
 /// The translations of all namespaces that are visited.
@@ -215,8 +206,8 @@ impl Translations {
         });
         match freed {
             Freed::These(numbers) => {
-                for number in numbers {
-                    if let Some(namespace) = told.nsids.forget(number) {
+                for former in numbers {
+                    if let Some(namespace) = told.nsids.forget(former.number) {
                         self.known.namespace_gone(namespace, now);
                     }
                 }

@@ -3,12 +3,13 @@
 //!
 //! It keeps no history, attributes no flow, writes no file and never sleeps: the caller decides
 //! when to look. A [`Source`] is asked again and again for what happened since it was last asked.
-//! Today two can be opened, both by looking (so that what lives and dies between two looks is not
-//! seen): sock_diag(7) joined with `/proc/PID/fd`, over all network namespaces that can be
-//! entered, and, for systems without sock_diag, the `netstat2` crate. A source that is told of
-//! every socket by the kernel is to join them behind the same trait.
+//! Three can be opened. The eBPF source is told of every socket by programs in the kernel. The next
+//! best looks, so that of what lives and dies between two looks the owner is not seen: sock_diag(7)
+//! joined with `/proc/PID/fd`, over all network namespaces that can be entered, and oftener while
+//! the kernel tells that processes start and sockets end. For systems without sock_diag there is
+//! the `netstat2` crate.
 //!
-//! **Not seen by either**: raw, packet, SCTP, DCCP and UDP-Lite sockets; TCP connections whose
+//! **Not seen by looking**: raw, packet, SCTP, DCCP and UDP-Lite sockets; TCP connections whose
 //! handshake is not finished (their listener answers for them); namespaces that no process has
 //! as its own and that no file under `/run/netns` or `/run/docker/netns` names (one that only a
 //! thread or a descriptor holds); sockets of a process outside the own pid namespace show no
@@ -18,10 +19,12 @@
 
 #![deny(unsafe_code)]
 
+mod account;
 mod address;
 mod clock;
 mod error;
 mod host;
+mod pace;
 mod polled;
 mod portable;
 mod process;
@@ -31,8 +34,12 @@ mod source;
 mod capability;
 #[cfg(target_os = "linux")]
 mod conntrack;
+#[cfg(target_os = "linux")]
+mod destroy;
 #[cfg(have_bpf)]
 mod ebpf;
+#[cfg(target_os = "linux")]
+mod kept;
 #[cfg(target_os = "linux")]
 mod look;
 #[cfg(target_os = "linux")]
@@ -42,9 +49,15 @@ mod netlink;
 #[cfg(target_os = "linux")]
 mod netns_cookie;
 #[cfg(target_os = "linux")]
+mod nsid;
+#[cfg(target_os = "linux")]
+mod proc_connector;
+#[cfg(target_os = "linux")]
 mod procfs;
 #[cfg(target_os = "linux")]
 mod sock_diag;
+#[cfg(target_os = "linux")]
+mod subscription;
 
 pub use clock::now;
 pub use error::ProbeError;

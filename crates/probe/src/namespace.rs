@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -20,9 +20,10 @@ use procflow_binding::{Address, BootTime, NamespaceId};
 
 use crate::ProbeError;
 use crate::address::addresses;
-use crate::conntrack::{Translations, Whereabouts};
+use crate::conntrack::Translations;
+use crate::destroy::Destroyed;
 use crate::netns_cookie::netns_cookie;
-use crate::sock_diag::{self, Dumps, Entry};
+use crate::sock_diag::{self, Dumps, Entry, Exactly, Which};
 
 /// Where iproute2 keeps namespaces that have a name (ip-netns(8)).
 const NAMED: &str = "/run/netns";
@@ -51,10 +52,14 @@ pub(crate) struct Places {
 const DOORS: usize = 3;
 
 impl Places {
-    /// Those that have a file. `home` is always among them, and is entered by staying.
+    /// Home alone, which is entered by staying.
+    pub(crate) fn of(home: &Home) -> Self {
+        Self { by_inode: BTreeMap::from([(home.inode, Place::default())]), nsfs: home.nsfs }
+    }
+
+    /// Home, and those that have a file.
     pub(crate) fn with_files(home: &Home) -> Self {
-        let mut places =
-            Self { by_inode: BTreeMap::from([(home.inode, Place::default())]), nsfs: home.nsfs };
+        let mut places = Self::of(home);
         places.add_files(NAMED, |name| Some(name.to_string_lossy().into_owned()));
         places.add_files(DOCKER, |_| None);
         places
@@ -84,20 +89,46 @@ impl Places {
     }
 }
 
+/// Where the thread is that visits a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// In the namespace that it came from, and in which everything was opened that listens.
+    Home,
+    /// In another one.
+    Abroad,
+}
+
 /// What one visit to a namespace showed.
 pub(crate) struct Visit {
     pub(crate) id: NamespaceId,
     pub(crate) addresses: Vec<Address>,
+    /// For each single socket that was asked about, whether its tuple is still taken.
+    pub(crate) taken: Vec<bool>,
 }
 
 /// What is asked in each namespace.
 pub(crate) struct Questions<'visitor> {
     /// Asks for the sockets, and takes them in; `None` to leave them.
-    pub(crate) sockets: Option<(&'visitor mut Dumps, &'visitor mut Vec<Entry>)>,
-    /// Asks for translations, and takes them in.
-    pub(crate) translations: &'visitor mut Translations,
-    /// Dates them.
+    pub(crate) sockets: Option<Sockets<'visitor>>,
+    /// Whether the addresses are asked for.
+    pub(crate) addresses: bool,
+    /// Asks for translations, and takes them in; `None` to leave them.
+    pub(crate) translations: Option<&'visitor mut Translations>,
+    /// Makes sure that the ends of sockets are reported, if they are anywhere.
+    pub(crate) reports: Option<&'visitor mut Destroyed>,
+    /// Dates what is not dated by itself.
     pub(crate) now: BootTime,
+}
+
+/// What is asked about sockets.
+pub(crate) struct Sockets<'visitor> {
+    pub(crate) dumps: &'visitor mut Dumps,
+    /// Which are listed.
+    pub(crate) which: Which,
+    /// Where they go.
+    pub(crate) entries: &'visitor mut Vec<Entry>,
+    /// Of which single ones it is asked before whether their tuples are still taken.
+    pub(crate) single: &'visitor [Exactly],
 }
 
 /// Why a namespace could not be visited.
@@ -211,28 +242,44 @@ fn look_around(
     at: Whereabouts,
     questions: &mut Questions<'_>,
 ) -> Result<Visit, Refusal> {
-    let Questions { sockets, translations, now } = questions;
-    let about = || {
-        let socket = sock_diag::connect()?;
-        let id = match netns_cookie(socket.as_fd()) {
-            Ok(cookie) => NamespaceId(cookie),
-            // Before Linux 5.14.
-            Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => {
-                NamespaceId(inode)
-            }
-            Err(error) => {
-                return Err(ProbeError::call::<io::Error>("ask for the namespace cookie")(error));
-            }
-        };
-        Ok((Visit { id, addresses: addresses(id)? }, socket))
+    let socket = sock_diag::connect()?;
+    let id = match netns_cookie(socket.as_fd()) {
+        Ok(cookie) => NamespaceId(cookie),
+        // Before Linux 5.14.
+        Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => NamespaceId(inode),
+        Err(error) => {
+            let call = ProbeError::call::<io::Error>("ask for the namespace cookie");
+            return Err(call(error).into());
+        }
     };
-    let (visit, socket) = about()?;
-    if let Some((dumps, entries)) = sockets {
-        let kept = entries.len();
-        dumps.all(socket.as_fd(), entries).inspect_err(|_| entries.truncate(kept))?;
+    let addresses = if questions.addresses { addresses(id)? } else { Vec::new() };
+    let taken = match &mut questions.sockets {
+        Some(sockets) => sockets.ask(socket.as_fd())?,
+        None => Vec::new(),
+    };
+    if let Some(translations) = &mut questions.translations {
+        translations.visit(id, at, questions.now);
     }
-    translations.visit(visit.id, at, *now);
-    Ok(visit)
+    if let Some(reports) = &mut questions.reports {
+        reports.visit(id, at);
+    }
+    Ok(Visit { id, addresses, taken })
+}
+
+impl Sockets<'_> {
+    /// Asks where `socket` was opened. What cannot be listed whole is not listed.
+    fn ask(&mut self, socket: BorrowedFd<'_>) -> Result<Vec<bool>, ProbeError> {
+        let Self { dumps, which, entries, single } = self;
+        // First the single ones: a connection that comes meanwhile may take the tuple of one in
+        // TIME_WAIT, and then that one is told to be over by the new one that is listed.
+        let taken = single
+            .iter()
+            .map(|exactly| dumps.is_there(socket, exactly))
+            .collect::<Result<_, _>>()?;
+        let kept = entries.len();
+        dumps.all(socket, *which, entries).inspect_err(|_| entries.truncate(kept))?;
+        Ok(taken)
+    }
 }
 
 #[cfg(test)]
@@ -242,8 +289,15 @@ mod tests {
 
     fn visit(home: &Home, inode: u64, place: &Place) -> Result<Visit, Refusal> {
         let mut questions = Questions {
-            sockets: Some((&mut Dumps::new(), &mut Vec::new())),
-            translations: &mut Translations::open(),
+            sockets: Some(Sockets {
+                dumps: &mut Dumps::new(),
+                which: Which::All,
+                entries: &mut Vec::new(),
+                single: &[],
+            }),
+            addresses: true,
+            translations: Some(&mut Translations::open()),
+            reports: None,
             now: BootTime(1),
         };
         home.visit(inode, place, &mut questions)

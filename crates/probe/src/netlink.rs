@@ -1,4 +1,4 @@
-//! netlink(7): the datagrams in which the kernel answers. One holds messages, each with a header
+//! netlink(7): the datagrams in which the kernel answers and tells. One holds messages, each with a header
 //! (`struct nlmsghdr`) and a body; a body holds a structure of its kind and, behind it, attributes
 //! (`struct nlattr`), which may hold attributes in turn.
 //!
@@ -101,4 +101,54 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 pub(crate) fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
     let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
     Some(i32::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A message as the kernel lays it out.
+    pub(crate) fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER + body.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(body);
+        bytes.resize(aligned(bytes.len()), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_datagram_is_its_messages() {
+        let mut datagram = message(3, 1, 7, &[1, 2, 3]);
+        datagram.extend(message(4, 2, 8, &[]));
+        let read: Vec<_> = messages(&datagram).map(Result::unwrap).collect();
+        let first = Message { kind: 3, flags: 1, sequence: 7, body: &[1, 2, 3] };
+        assert_eq!(read, [first, Message { kind: 4, flags: 2, sequence: 8, body: &[] }]);
+    }
+
+    #[test]
+    fn a_bad_length_ends_a_datagram() {
+        for length in [0_u32, 15, 21, u32::MAX] {
+            let mut datagram = message(3, 1, 7, &[1, 2, 3, 4]);
+            datagram.extend(message(4, 2, 8, &[]));
+            datagram[..4].copy_from_slice(&length.to_ne_bytes());
+            let read: Vec<_> = messages(&datagram).collect();
+            if length == 21 {
+                continue; // only too long: the next begins elsewhere
+            }
+            assert!(matches!(read[..], [Err(_)]), "{length}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_is_found_behind_others() {
+        let bytes = [5, 0, 8, 0, 1, 0, 0, 0, 6, 0, 9, 0, 2, 3, 0, 0];
+        #[cfg(target_endian = "little")]
+        assert_eq!(attribute(&bytes, 9), Ok(Some(&[2, 3][..])));
+        assert_eq!(attribute(&bytes, 7), Ok(None));
+        assert!(attribute(&[200, 0, 8, 0, 1], 9).is_err());
+    }
 }

@@ -1,7 +1,7 @@
 //! The namespace cookie: a number that the kernel gives to a network namespace once and never
 //! again (`SO_NETNS_COOKIE`, Linux 5.14). It can only be asked of a socket inside.
 //!
-//! The one place with unsafe code: no safe wrapper knows this option.
+//! With unsafe code, because no safe wrapper knows this option.
 
 #![allow(unsafe_code)]
 

@@ -1,10 +1,12 @@
 //! A polled source: two looks at the kernel, one after the other, and their difference as
-//! changes.
+//! changes. Where the kernel also tells something by itself, that says when to look.
 
 use std::time::{Duration, Instant};
 
-use procflow_binding::{BootTime, Change, Clock, ClockSample, Coverage, Table, diff};
+use procflow_binding::{BootTime, Change, Clock, ClockSample, Coverage};
 
+use crate::account::{Account, Glance, Look};
+use crate::pace::{Due, Pace};
 use crate::source::{Batch, Shortfall, Source};
 use crate::{ProbeError, clock};
 
@@ -12,16 +14,29 @@ use crate::{ProbeError, clock};
 /// later finds a recent sample. 24 bytes a minute.
 const CLOCK_EVERY: u64 = 60_000_000_000;
 
-/// Takes one look at everything. A table must not depend on the one before, but the taker may
-/// remember what makes the next look cheap.
+/// Takes one look at everything. A look must not depend on the one before, but the taker may
+/// remember what makes the next one cheap.
 pub(crate) trait Taker: Send {
     /// The name of the source.
     fn name(&self) -> &'static str;
+    /// Whether the kernel tells it anything by itself.
+    fn is_told(&self) -> bool {
+        false
+    }
+    /// Takes in what the kernel told; whether something happens that a look may show.
+    fn hear(&mut self) -> bool {
+        false
+    }
+    /// A quick look at where something happens; `None` where there is no such thing.
+    fn glance(&mut self) -> Result<Option<Glance>, ProbeError> {
+        Ok(None)
+    }
     /// One look.
-    fn take(&mut self) -> Result<Table, ProbeError>;
-    /// What it was told beside what it looked at, since this was last called: changes in the
-    /// namespaces of the look that was just taken, with times after the last and up to `now`, the
-    /// time of that look; and the end of all that was told of other namespaces.
+    fn take(&mut self) -> Result<Look, ProbeError>;
+    /// What else happened, that neither looks nor glances show, since this was last called: changes
+    /// in the namespaces of the last look, with times after the last call and up to `now`, the time
+    /// of the look or glance that was just taken; and the end of all that was told of other
+    /// namespaces.
     fn told(&mut self, now: BootTime) -> Vec<(BootTime, Change)> {
         let _ = now;
         Vec::new()
@@ -34,18 +49,17 @@ pub(crate) trait Taker: Send {
 pub(crate) struct Polled<T> {
     taker: T,
     period: Duration,
-    /// The last look; `None` before the first.
-    table: Option<Table>,
+    account: Account,
     /// The last clock sample that was told.
     clock: Option<ClockSample>,
-    /// When the last call began, and how long it took.
-    last: Option<(Instant, Duration)>,
+    pace: Pace,
 }
 
 impl<T: Taker> Polled<T> {
     /// Looks with `taker` every `period`.
     pub(crate) fn new(taker: T, period: Duration) -> Self {
-        Self { taker, period, table: None, clock: None, last: None }
+        let pace = Pace::new(period, taker.is_told());
+        Self { taker, period, account: Account::default(), clock: None, pace }
     }
 }
 
@@ -64,41 +78,62 @@ impl<T: Taker> Source for Polled<T> {
 
     fn collect(&mut self) -> Result<Batch, ProbeError> {
         let begun = Instant::now();
+        if self.taker.hear() {
+            self.pace.news(begun);
+        }
+        let watched_until = match (self.account.told_until(), self.pace.due(begun)) {
+            (None, _) | (_, Some(Due::Look)) => return self.look(begun),
+            (Some(watched_until), None) => watched_until,
+            (Some(watched_until), Some(Due::Glance)) => {
+                return self.glance(begun, watched_until);
+            }
+        };
+        Ok(Batch { changes: Vec::new(), watched_until })
+    }
+
+    fn pause(&self) -> Duration {
+        self.pace.pause(Instant::now())
+    }
+}
+
+impl<T: Taker> Polled<T> {
+    fn glance(&mut self, begun: Instant, watched_until: BootTime) -> Result<Batch, ProbeError> {
+        let used = clock::processor();
+        let glance = self.taker.glance();
+        let batch = glance.map(|glance| match glance {
+            Some(glance) => {
+                let watched_until = glance.time;
+                let mut changes = self.account.glance(glance);
+                // Nothing that is told later may have happened before this.
+                changes.extend(self.taker.told(watched_until));
+                Batch { changes, watched_until }
+            }
+            None => Batch { changes: Vec::new(), watched_until },
+        });
+        self.pace.glanced(begun, clock::processor().saturating_sub(used));
+        batch
+    }
+
+    fn look(&mut self, begun: Instant) -> Result<Batch, ProbeError> {
         let sample = clock::sample()?;
         let taken = self.taker.take();
-        self.last = Some((begun, begun.elapsed()));
-        let mut now = taken?;
+        self.pace.looked(begun, begun.elapsed());
+        let look = taken?;
 
         let mut changes = Vec::new();
         if worth_telling(self.clock, sample) {
             changes.push((sample.boot, Change::Clock(sample.real)));
             self.clock = Some(sample);
         }
-        let time = now.time;
-        let first = self.table.is_none();
-        let before = self.table.take().unwrap_or_default();
-        changes.extend(diff(&before, &mut now).into_iter().map(|change| (time, change)));
+        let watched_until = look.table.time;
+        changes.extend(self.account.take_in(look));
         // What is told of a namespace comes after its coming, and before its going.
-        let gone = |(_, change): &(_, Change)| matches!(change, Change::NamespaceGone(_));
-        let at = changes.iter().position(gone).unwrap_or(changes.len());
-        changes.splice(at..at, self.taker.told(time));
-        if first {
-            changes.push((time, Change::Listed));
-        }
-        self.table = Some(now);
-        self.last = Some((begun, begun.elapsed()));
-        Ok(Batch { changes, watched_until: time })
-    }
-
-    /// The rest of the period; but never less than the last look took, so that on a host with a
-    /// million sockets we use half a processor and not a whole one.
-    fn pause(&self) -> Duration {
-        let Some((begun, took)) = self.last else {
-            return Duration::ZERO;
-        };
-        let idle = begun.elapsed().saturating_sub(took);
-        let due = self.period.saturating_sub(took).max(took);
-        due.saturating_sub(idle)
+        let last =
+            |(_, change): &(_, Change)| matches!(change, Change::NamespaceGone(_) | Change::Listed);
+        let at = changes.iter().position(last).unwrap_or(changes.len());
+        changes.splice(at..at, self.taker.told(watched_until));
+        self.pace.looked(begun, begun.elapsed());
+        Ok(Batch { changes, watched_until })
     }
 }
 
@@ -114,7 +149,7 @@ pub(crate) fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use procflow_binding::{Gap, GapCause, Held, Namespace, NamespaceId, Socket, SocketId};
+    use procflow_binding::{Gap, GapCause, Held, Namespace, NamespaceId, Socket, SocketId, Table};
     use procflow_core::{Endpoint, Timestamp};
     use std::net::Ipv4Addr;
 
@@ -125,8 +160,9 @@ mod tests {
         fn name(&self) -> &'static str {
             "shown"
         }
-        fn take(&mut self) -> Result<Table, ProbeError> {
-            self.0.remove(0).ok_or(ProbeError::Absent("an answer"))
+        fn take(&mut self) -> Result<Look, ProbeError> {
+            let table = self.0.remove(0).ok_or(ProbeError::Absent("an answer"))?;
+            Ok(Look { table, ..Look::default() })
         }
         fn shortfalls(&self) -> &[Shortfall] {
             &[]
@@ -184,7 +220,7 @@ mod tests {
         fn name(&self) -> &'static str {
             "told"
         }
-        fn take(&mut self) -> Result<Table, ProbeError> {
+        fn take(&mut self) -> Result<Look, ProbeError> {
             self.0.take()
         }
         fn told(&mut self, now: BootTime) -> Vec<(BootTime, Change)> {

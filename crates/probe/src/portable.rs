@@ -15,6 +15,7 @@ use procflow_binding::{
 };
 use procflow_core::{Endpoint, Protocol};
 
+use crate::account::Look;
 use crate::polled::Taker;
 use crate::source::Shortfall;
 use crate::{ProbeError, address, clock};
@@ -64,7 +65,7 @@ impl Taker for Portable {
         "netstat2"
     }
 
-    fn take(&mut self) -> Result<Table, ProbeError> {
+    fn take(&mut self) -> Result<Look, ProbeError> {
         let namespace = own_namespace()?;
         let mut table = Table { time: clock::now()?, ..Table::default() };
         table.addresses.extend(address::addresses(namespace.id)?);
@@ -89,7 +90,7 @@ impl Taker for Portable {
         self.people.retain(&table);
         table.sockets = self.number(sockets);
         table.namespaces.insert(namespace.id, namespace);
-        Ok(table)
+        Ok(Look { table, ..Look::default() })
     }
 
     fn shortfalls(&self) -> &[Shortfall] {

@@ -107,8 +107,10 @@ mod linux {
     use super::Surroundings;
 
     /// A process that starts is often another program a moment later (fork, exec) and in another
-    /// cgroup; so long it is looked at each time.
+    /// cgroup; so long it is looked at often, and whenever it was told to be another program.
     const YOUNG: u64 = 2_000_000_000;
+    /// How old the facts of a young process may get: no older than from one look to the next.
+    const YOUNG_EVERY: u64 = 50_000_000;
     /// How old the facts of others may get.
     const CHECK_EVERY: u64 = 1_000_000_000;
     /// How long a user's name is believed. Asking for one may go over the network (nsswitch).
@@ -211,8 +213,10 @@ mod linux {
             let key = birth.key;
             let fresh = self.known.get(&key).is_some_and(|known| {
                 let young = now < key.start.plus(YOUNG);
+                let every = if young { YOUNG_EVERY } else { CHECK_EVERY };
                 let same_user = known.glance.as_ref().is_none_or(|seen| seen.user == user);
-                !young && same_user && now < known.checked.plus(CHECK_EVERY)
+                let same_name = !young || known.process.comm == birth.comm;
+                same_name && same_user && now < known.checked.plus(every)
             });
             if !fresh {
                 self.check(birth, user, now);

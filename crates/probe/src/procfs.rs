@@ -9,9 +9,12 @@
 //! descriptor replaced by another while the number stayed the same, where the new socket already
 //! has a known holder.
 //!
+//! Where the kernel tells of new processes, `/proc` is listed whole only once a second.
+//!
 //! Only thread group leaders are listed: threads that unshared their descriptors
 //! (CLONE_FILES) are not seen.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
@@ -22,6 +25,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat};
 use procflow_binding::{BootTime, ProcessKey};
 
 use crate::ProbeError;
+use crate::proc_connector::Event;
 use crate::process::{self, Birth};
 
 const PROC: &str = "/proc";
@@ -70,6 +74,8 @@ struct Watched {
     stale: bool,
     /// The round of listing in which it was last there.
     round: u64,
+    /// The round in which it was last found to hold another socket.
+    gained: u64,
     /// Inodes of its sockets, ascending.
     sockets: Vec<u32>,
     /// Whether its descriptors could be read.
@@ -86,12 +92,22 @@ pub(crate) struct Descriptors {
     /// Unheld sockets for which all processes were read in vain: those of the kernel, or of
     /// processes that we may not read. As many as there are such sockets.
     in_vain: HashSet<u32>,
+    /// Told to have started, and not looked at yet.
+    arrived: HashSet<u32>,
+    /// Told to be another program, and not looked at since.
+    renamed: HashSet<u32>,
+    /// What was told since the last listing is not all that happened.
+    untold: bool,
     round: u64,
     /// The time of the last listing.
     now: BootTime,
     /// When everything was last read.
     full: Option<BootTime>,
 }
+
+/// So many processes at most are remembered by what was told of them; when there are more, `/proc`
+/// is listed.
+const MOST_TOLD: usize = 16_384;
 
 impl Descriptors {
     pub(crate) fn open() -> Result<Self, ProbeError> {
@@ -101,30 +117,64 @@ impl Descriptors {
             watched: HashMap::new(),
             holders: HashMap::new(),
             in_vain: HashSet::new(),
+            arrived: HashSet::new(),
+            renamed: HashSet::new(),
+            untold: true,
             round: 0,
             now: BootTime::default(),
             full: None,
         })
     }
 
+    /// Takes in what the kernel told of a process.
+    pub(crate) fn told(&mut self, event: Event) {
+        match event {
+            Event::Fork(pid) => {
+                self.arrived.insert(pid);
+            }
+            Event::Exec(pid) => {
+                self.renamed.insert(pid);
+            }
+            // Whoever is known and gone is missed at the next listing.
+            Event::Exit(pid) => {
+                self.arrived.remove(&pid);
+                self.renamed.remove(&pid);
+            }
+        }
+        if self.arrived.len() + self.renamed.len() > MOST_TOLD {
+            self.arrived.clear();
+            self.renamed.clear();
+            self.untold = true;
+        }
+    }
+
+    /// Not everything is told, or something was lost: the next listing reads `/proc`.
+    pub(crate) fn not_told(&mut self) {
+        self.untold = true;
+    }
+
     /// Lists the processes and finds out which of them to read again.
     pub(crate) fn list(&mut self, now: BootTime) -> Result<(), ProbeError> {
         let full = self.full.is_none_or(|full| now >= full.plus(FULL_EVERY));
+        self.round += 1;
+        self.now = now;
+        if full || self.untold {
+            self.list_whole(full)?;
+            self.untold = false;
+        } else {
+            let known: Vec<u32> = self.watched.keys().copied().collect();
+            let arrived = std::mem::take(&mut self.arrived);
+            for pid in known.into_iter().chain(arrived) {
+                self.notice(pid, false);
+            }
+        }
         if full {
             self.full = Some(now);
             self.in_vain.clear();
         }
-        self.round += 1;
-        self.now = now;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut directory =
-            Dir::open(PROC, flags, Mode::empty()).map_err(ProbeError::file(PROC))?;
-        for entry in directory.iter() {
-            let entry = entry.map_err(ProbeError::file(PROC))?;
-            let name = entry.file_name().to_str().ok();
-            if let Some(pid) = name.and_then(|name| name.parse().ok()) {
-                self.notice(pid, full);
-            }
+        self.arrived.clear();
+        for pid in std::mem::take(&mut self.renamed) {
+            self.rename(pid);
         }
         let round = self.round;
         let gone: Vec<u32> = self
@@ -137,6 +187,50 @@ impl Descriptors {
             self.forget(pid);
         }
         Ok(())
+    }
+
+    /// Looks at those processes only that were told to have come or changed, and at young ones.
+    pub(crate) fn list_told(&mut self, now: BootTime) -> Result<(), ProbeError> {
+        if self.untold {
+            return self.list(now);
+        }
+        self.now = now;
+        let young = |watched: &&Watched| now < watched.birth.key.start.plus(YOUNG);
+        let pids: Vec<u32> =
+            self.watched.values().filter(young).map(|watched| watched.birth.key.pid).collect();
+        for pid in pids.into_iter().chain(std::mem::take(&mut self.arrived)) {
+            self.notice(pid, false);
+        }
+        for pid in std::mem::take(&mut self.renamed) {
+            self.rename(pid);
+        }
+        Ok(())
+    }
+
+    fn list_whole(&mut self, full: bool) -> Result<(), ProbeError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut directory =
+            Dir::open(PROC, flags, Mode::empty()).map_err(ProbeError::file(PROC))?;
+        for entry in directory.iter() {
+            let entry = entry.map_err(ProbeError::file(PROC))?;
+            let name = entry.file_name().to_str().ok();
+            if let Some(pid) = name.and_then(|name| name.parse().ok()) {
+                self.notice(pid, full);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the name of a process that called exec: should it be gone before its facts are read,
+    /// it is not called as the one that it came of. Its descriptors may have changed too, without
+    /// their number.
+    fn rename(&mut self, pid: u32) {
+        if let Some(watched) = self.watched.get_mut(&pid) {
+            watched.stale = true;
+            if let Some(birth) = process::birth(pid).filter(|now| now.key == watched.birth.key) {
+                watched.birth = birth;
+            }
+        }
     }
 
     /// Compares a process with how it was; one that exits meanwhile is left to be forgotten.
@@ -174,6 +268,7 @@ impl Descriptors {
             sign,
             stale: true,
             round: self.round,
+            gained: 0,
             sockets,
             readable,
             network: network(&self.proc, pid),
@@ -192,7 +287,8 @@ impl Descriptors {
 
     /// Looks for the holders of `unheld` sockets among processes that do not seem to have
     /// changed: first among new and changed ones (the listing is older than the sockets), then
-    /// among those that hold sockets already, then among the others, until all are found.
+    /// among the others, until all are found: those first that came by a socket last (a server that
+    /// takes one connection and gives up another keeps their number), those without sockets last.
     pub(crate) fn seek(
         &mut self,
         mut unheld: HashSet<u32>,
@@ -209,14 +305,14 @@ impl Descriptors {
         unheld.retain(|inode| !self.holders.contains_key(inode));
         // Just read, all of them.
         if self.full != Some(now) {
-            let mut others: Vec<(bool, u32)> = self
+            let mut others: Vec<(Reverse<u64>, bool, u32)> = self
                 .watched
                 .iter()
                 .filter(|(_, watched)| watched.readable)
-                .map(|(&pid, watched)| (watched.sockets.is_empty(), pid))
+                .map(|(&pid, watched)| (Reverse(watched.gained), watched.sockets.is_empty(), pid))
                 .collect();
             others.sort_unstable();
-            for (_, pid) in others {
+            for (.., pid) in others {
                 if unheld.is_empty() {
                     break;
                 }
@@ -254,6 +350,7 @@ impl Descriptors {
         }
         for &inode in &watched.sockets {
             if before.binary_search(&inode).is_err() {
+                watched.gained = self.round;
                 self.holders.entry(inode).or_default().insert(key);
             }
         }
@@ -390,6 +487,41 @@ mod tests {
         descriptors.list(BootTime(2)).unwrap();
         descriptors.read_changed();
         assert_eq!(held(&descriptors), 0);
+    }
+
+    #[test]
+    fn a_process_that_was_told_is_found_without_listing_all() {
+        let mut descriptors = Descriptors::open().unwrap();
+        descriptors.list(BootTime(0)).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let known = |descriptors: &Descriptors| descriptors.watched.contains_key(&child.id());
+        descriptors.list(BootTime(1)).unwrap();
+        assert!(!known(&descriptors));
+        descriptors.told(Event::Fork(child.id()));
+        descriptors.told(Event::Exec(child.id()));
+        // One that is gone before it could be looked at.
+        descriptors.told(Event::Fork(u32::MAX));
+        descriptors.list(BootTime(2)).unwrap();
+        assert!(known(&descriptors));
+        assert_eq!(descriptors.watched[&child.id()].birth.comm, "sleep");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        descriptors.list(BootTime(3)).unwrap();
+        assert!(!descriptors.watched.contains_key(&child.id()));
+    }
+
+    #[test]
+    fn when_telling_failed_all_are_listed() {
+        let mut descriptors = Descriptors::open().unwrap();
+        descriptors.list(BootTime(0)).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        descriptors.not_told();
+        descriptors.list(BootTime(1)).unwrap();
+        assert!(descriptors.watched.contains_key(&child.id()));
+        (0..=MOST_TOLD as u32).for_each(|pid| descriptors.told(Event::Fork(pid)));
+        assert!(descriptors.untold && descriptors.arrived.is_empty());
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -17,7 +17,7 @@ use procflow_binding::{NamespaceId, Socket, SocketId};
 use procflow_core::{Endpoint, Protocol};
 
 use crate::ProbeError;
-use crate::netlink::{HEADER, attribute, i32_at, messages, u32_at};
+use crate::netlink::{HEADER, Message, attribute, i32_at, messages, u32_at};
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h): the type of question and answer.
 const BY_FAMILY: u16 = 20;
@@ -26,10 +26,14 @@ const OLD_TCP: u16 = 18;
 /// `INET_DIAG_SKV6ONLY` (linux/inet_diag.h): one byte, `IPV6_V6ONLY` of an IPv6 socket. The
 /// kernel adds it unasked, to unconnected sockets only.
 const SKV6ONLY: u16 = 11;
+/// `INET_DIAG_PROTOCOL` (linux/inet_diag.h): one byte, the protocol; only in reports of ends, because a
+/// dump has it in its question.
+const PROTOCOL: u16 = 10;
 
 /// TCP states (net/tcp_states.h) as far as they matter here. UDP has only ESTABLISHED, for
 /// connected sockets, and CLOSE for all others.
 const SYN_RECV: u8 = 3;
+const TIME_WAIT: u8 = 6;
 const LISTEN: u8 = 10;
 
 /// All states up to CLOSING but SYN_RECV.
@@ -39,6 +43,26 @@ const LISTEN: u8 = 10;
 /// takes over its cookie. Later states are kernel-internal (NEW_SYN_RECV) or cannot send
 /// (BOUND_INACTIVE).
 const STATES: u32 = 0xffe & !(1 << SYN_RECV);
+
+/// Those without TIME_WAIT, in which most are on a host that closes many connections.
+const LIVING: u32 = STATES & !(1 << TIME_WAIT);
+
+/// Which sockets to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    /// All but those in TIME_WAIT.
+    Living,
+}
+
+impl Which {
+    fn states(self) -> u32 {
+        match self {
+            Self::All => STATES,
+            Self::Living => LIVING,
+        }
+    }
+}
 
 const MESSAGE: usize = 72; // struct inet_diag_msg
 const QUESTION: usize = HEADER + 56; // with struct inet_diag_req_v2
@@ -96,7 +120,9 @@ impl Entry {
     /// As a socket of the namespace it was listed in; `None` for one that can carry no traffic.
     pub(crate) fn socket(&self, namespace: NamespaceId) -> Option<Socket> {
         let Self { protocol, local, remote, .. } = *self;
-        if self.protocol == Protocol::TCP && self.state == LISTEN {
+        if local.port() == 0 {
+            None
+        } else if self.protocol == Protocol::TCP && self.state == LISTEN {
             Some(Socket::listening(namespace, local, self.dual_stack))
         } else if remote.port() != 0 {
             Some(Socket::connected(namespace, protocol, local, remote))
@@ -155,6 +181,22 @@ fn read(
     Ok(())
 }
 
+/// Reads the report that a socket was destroyed; `None` where the message is something else. It has
+/// no inode and no owner. A socket that was never bound has no local port, and carried nothing.
+pub(crate) fn destroyed(message: Message<'_>) -> Result<Option<(Entry, Exactly)>, &'static str> {
+    if message.kind != BY_FAMILY {
+        return Ok(None);
+    }
+    let attributes = message.body.get(MESSAGE..).unwrap_or(&[]);
+    let protocol = attribute(attributes, PROTOCOL)?.and_then(|value| value.first());
+    let Some(&protocol) = protocol else { return Ok(None) };
+    let id = message.body.get(4..52).and_then(|id| id.try_into().ok());
+    let (Some(entry), Some(id)) = (entry(message.body, Protocol(protocol))?, id) else {
+        return Ok(None);
+    };
+    Ok(Some((entry, Exactly { family: message.body[0], protocol, id })))
+}
+
 /// Reads an `inet_diag_msg` and the attributes after it; `None` for another address family.
 fn entry(body: &[u8], protocol: Protocol) -> Result<Option<Entry>, &'static str> {
     const SHORT: &str = "a socket's message is too short";
@@ -187,8 +229,8 @@ fn entry(body: &[u8], protocol: Protocol) -> Result<Option<Entry>, &'static str>
     }))
 }
 
-/// The question for all sockets of a kind.
-fn question(kind: Kind, sequence: u32) -> Vec<u8> {
+/// The question for the sockets of a kind.
+fn question(kind: Kind, which: Which, sequence: u32) -> Vec<u8> {
     let length = match kind.family {
         Some(_) => QUESTION,
         None => OLD_QUESTION,
@@ -203,13 +245,35 @@ fn question(kind: Kind, sequence: u32) -> Vec<u8> {
         Some(family) => {
             put(4, &BY_FAMILY.to_ne_bytes());
             put(HEADER, &[family, kind.protocol.0]);
-            put(HEADER + 4, &STATES.to_ne_bytes());
+            put(HEADER + 4, &which.states().to_ne_bytes());
         }
         None => {
             put(4, &OLD_TCP.to_ne_bytes());
-            put(HEADER + 52, &STATES.to_ne_bytes());
+            put(HEADER + 52, &which.states().to_ne_bytes());
         }
     }
+    bytes
+}
+
+/// A socket as the kernel itself names it: `struct inet_diag_sockid`, with cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exactly {
+    family: u8,
+    protocol: u8,
+    id: [u8; 48],
+}
+
+/// The question for one socket. It has the layout of that for many, and no NLM_F_DUMP.
+fn exact_question(exactly: &Exactly, sequence: u32) -> Vec<u8> {
+    let mut bytes = vec![0; QUESTION];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, &(QUESTION as u32).to_ne_bytes());
+    put(4, &BY_FAMILY.to_ne_bytes());
+    put(6, &(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    put(8, &sequence.to_ne_bytes());
+    put(HEADER, &[exactly.family, exactly.protocol]);
+    put(HEADER + 4, &u32::MAX.to_ne_bytes());
+    put(HEADER + 8, &exactly.id);
     bytes
 }
 
@@ -224,24 +288,55 @@ impl Dumps {
         Self { buffer: vec![0; BUFFER], sequence: 0 }
     }
 
-    /// Adds all sockets of the namespace that `socket` was opened in to `entries`.
+    /// Adds the sockets of the namespace that `socket` was opened in to `entries`.
     pub(crate) fn all(
         &mut self,
         socket: BorrowedFd<'_>,
+        which: Which,
         entries: &mut Vec<Entry>,
     ) -> Result<(), ProbeError> {
-        match self.complete(socket, TCP, entries) {
+        match self.complete(socket, TCP, which, entries) {
             Err(ProbeError::Dump { .. }) => {
                 for kind in TCP_BY_FAMILY {
-                    self.if_known(socket, kind, entries)?;
+                    self.if_known(socket, kind, which, entries)?;
                 }
             }
             result => result?,
         }
         for kind in UDP {
-            self.if_known(socket, kind, entries)?;
+            self.if_known(socket, kind, which, entries)?;
         }
         Ok(())
+    }
+
+    /// Whether the tuple of this very socket is still taken, if only by what is left of it in
+    /// TIME_WAIT. Takes about 3 us.
+    pub(crate) fn is_there(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        exactly: &Exactly,
+    ) -> Result<bool, ProbeError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let question = exact_question(exactly, self.sequence);
+        send(socket.as_raw_fd(), &question, MsgFlags::empty())
+            .map_err(ProbeError::call("send to sock_diag"))?;
+        let mut answer = None;
+        while answer.is_none() {
+            let length = match recv(socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => continue,
+                result => result.map_err(ProbeError::call("receive from sock_diag"))?,
+            };
+            let datagram = self.buffer.get(..length).unwrap_or(&[]);
+            let protocol = Protocol(exactly.protocol);
+            read(datagram, self.sequence, protocol, |reply| match reply {
+                Reply::Entry(_) => answer = Some(true),
+                // Most often ENOENT, or ESTALE where the tuple is another's.
+                Reply::Refused(_) | Reply::Done(_) => answer = Some(false),
+                Reply::Interrupted => {}
+            })
+            .map_err(|what| ProbeError::Malformed { table: "one socket", what })?;
+        }
+        Ok(answer.unwrap_or(false))
     }
 
     /// Asks for one kind; a kernel started with ipv6.disable=1 does not know that family.
@@ -249,9 +344,10 @@ impl Dumps {
         &mut self,
         socket: BorrowedFd<'_>,
         kind: Kind,
+        which: Which,
         entries: &mut Vec<Entry>,
     ) -> Result<(), ProbeError> {
-        match self.complete(socket, kind, entries) {
+        match self.complete(socket, kind, which, entries) {
             Err(ProbeError::Dump { source, .. })
                 if kind.family == Some(INET6)
                     && source.raw_os_error() == Some(Errno::ENOENT as i32) =>
@@ -267,11 +363,12 @@ impl Dumps {
         &mut self,
         socket: BorrowedFd<'_>,
         kind: Kind,
+        which: Which,
         entries: &mut Vec<Entry>,
     ) -> Result<(), ProbeError> {
         let kept = entries.len();
         for _ in 0..TRIES {
-            if self.once(socket, kind, entries)? {
+            if self.once(socket, kind, which, entries)? {
                 return Ok(());
             }
             entries.truncate(kept);
@@ -284,12 +381,13 @@ impl Dumps {
         &mut self,
         socket: BorrowedFd<'_>,
         kind: Kind,
+        which: Which,
         entries: &mut Vec<Entry>,
     ) -> Result<bool, ProbeError> {
         let table = kind.name;
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
-        send(socket.as_raw_fd(), &question(kind, sequence), MsgFlags::empty())
+        send(socket.as_raw_fd(), &question(kind, which, sequence), MsgFlags::empty())
             .map_err(ProbeError::call("send to sock_diag"))?;
         let mut whole = true;
         let mut end = None;
@@ -339,26 +437,14 @@ pub(crate) fn connect() -> Result<OwnedFd, ProbeError> {
 
 /// Whether sock_diag works at all, tried where we are.
 pub(crate) fn works() -> Result<(), ProbeError> {
-    Dumps::new().all(connect()?.as_fd(), &mut Vec::new())
+    Dumps::new().all(connect()?.as_fd(), Which::All, &mut Vec::new())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::{aligned, u16_at};
-
-    /// A message: header and body.
-    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(HEADER + body.len()).unwrap();
-        let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(flags.to_ne_bytes());
-        bytes.extend(sequence.to_ne_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(body);
-        bytes.resize(aligned(bytes.len()), 0);
-        bytes
-    }
+    use crate::netlink::tests::message;
+    use crate::netlink::u16_at;
 
     /// The body of a socket's message, from Linux 6.18, little-endian: a listener on [::]:8080,
     /// inode 10277, cookie 0x1_0000_0002, with a shutdown attribute (8), then SKV6ONLY = 0.
@@ -439,6 +525,30 @@ mod tests {
     }
 
     #[test]
+    fn a_report_of_an_end_names_its_protocol() {
+        let mut body = LISTENER;
+        body[1] = 7; // CLOSE
+        body[6..8].copy_from_slice(&53_u16.to_be_bytes());
+        let report = |body: &[u8]| {
+            let datagram = message(BY_FAMILY, 0, 0, body);
+            let message = messages(&datagram).next().unwrap().unwrap();
+            destroyed(message)
+        };
+        assert_eq!(report(&body), Ok(None), "without protocol");
+        body[MESSAGE + 10..MESSAGE + 12].copy_from_slice(&PROTOCOL.to_ne_bytes());
+        body[MESSAGE + 12] = Protocol::UDP.0;
+        let socket = report(&body).unwrap().unwrap().0.socket(HERE).unwrap();
+        assert_eq!((socket.protocol(), socket.local().port()), (Protocol::UDP, 8080));
+        assert_eq!(socket.remote().unwrap().port(), 53);
+        // Never bound.
+        body[4..6].fill(0);
+        assert_eq!(report(&body).unwrap().unwrap().0.socket(HERE), None);
+        for cut in 0..body.len() {
+            assert!(matches!(report(&body[..cut]), Err(_) | Ok(None | Some(_))));
+        }
+    }
+
+    #[test]
     fn the_end_of_a_dump_and_a_refusal_are_told() {
         let done = message(libc::NLMSG_DONE as u16, 2, 7, &0_i32.to_ne_bytes());
         assert_eq!(replies(&done, Protocol::TCP), Ok(vec![Reply::Done(0)]));
@@ -501,7 +611,7 @@ mod tests {
 
     #[test]
     fn a_question_is_laid_out_as_the_kernel_reads_it() {
-        let bytes = question(UDP[1], 7);
+        let bytes = question(UDP[1], Which::All, 7);
         assert_eq!(u32_at(&bytes, 0), Some(72));
         assert_eq!(u16_at(&bytes, 4), Some(20));
         assert_eq!(u16_at(&bytes, 6), Some(0x301)); // REQUEST, ROOT and MATCH
@@ -510,11 +620,43 @@ mod tests {
         assert_eq!(u32_at(&bytes, 20), Some(0xff6));
         assert!(bytes[24..].iter().all(|&byte| byte == 0));
 
-        let old = question(TCP, 7);
+        let old = question(TCP, Which::Living, 7);
         assert_eq!((u32_at(&old, 0), old.len()), (Some(76), 76));
         assert_eq!(u16_at(&old, 4), Some(18));
         assert_eq!(u16_at(&old, 6), Some(0x301));
-        assert_eq!(u32_at(&old, 68), Some(0xff6));
+        assert_eq!(u32_at(&old, 68), Some(0xfb6));
+    }
+
+    #[test]
+    fn one_socket_is_asked_for_until_its_tuple_is_free() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        let socket = connect().unwrap();
+        let mut dumps = Dumps::new();
+        let mut entries = Vec::new();
+        dumps.all(socket.as_fd(), Which::Living, &mut entries).unwrap();
+        entries.retain(|entry| {
+            entry.local == Endpoint::from(local) && entry.remote == Endpoint::from(remote)
+        });
+        let mut exactly = Exactly { family: INET, protocol: Protocol::TCP.0, id: [0; 48] };
+        exactly.id[..2].copy_from_slice(&local.port().to_be_bytes());
+        exactly.id[2..4].copy_from_slice(&remote.port().to_be_bytes());
+        for at in [4, 20] {
+            exactly.id[at..at + 4].copy_from_slice(&[127, 0, 0, 1]);
+        }
+        exactly.id[40..].copy_from_slice(&entries[0].id.0.to_le_bytes());
+        if cfg!(target_endian = "big") {
+            return; // the halves of the cookie are in another order
+        }
+        let is_there =
+            |dumps: &mut Dumps, exactly: &Exactly| dumps.is_there(socket.as_fd(), exactly).unwrap();
+        assert!(is_there(&mut dumps, &exactly));
+        drop(client);
+        drop(listener.accept().unwrap());
+        assert!(is_there(&mut dumps, &exactly), "in TIME_WAIT");
+        exactly.id[40] ^= 1;
+        assert!(!is_there(&mut dumps, &exactly), "another one");
     }
 
     #[test]
@@ -530,7 +672,7 @@ mod tests {
         let mut listed = |kinds: &[Kind]| {
             let mut entries = Vec::new();
             for &kind in kinds {
-                dumps.complete(socket.as_fd(), kind, &mut entries).unwrap();
+                dumps.complete(socket.as_fd(), kind, Which::All, &mut entries).unwrap();
             }
             // Of other tests, sockets come and go.
             entries.retain(|entry| ports.contains(&entry.local.port()) && entry.state == LISTEN);

@@ -33,8 +33,9 @@ pub trait Source: Send {
     /// successful [`Source::collect`]; may change with every later one.
     fn shortfalls(&self) -> &[Shortfall];
 
-    /// Everything since the last successful call. The first call lists what exists, and ends with
-    /// [`Change::Listed`].
+    /// What has become known since the last successful call: everything up to
+    /// [`Batch::watched_until`], which stays where it was when the source finds that it is not yet
+    /// time to look again. The first call lists what exists, and ends with [`Change::Listed`].
     ///
     /// Call it from a thread that does nothing else: it may take the calling thread into other
     /// network namespaces, and whatever else ran on that thread (an async task, say) would open
@@ -139,6 +140,35 @@ pub enum Shortfall {
         /// Why.
         because: String,
     },
+    /// The source looks every so often, and oftener when it is told that something happens.
+    Prompted {
+        /// From one look to the next while nothing happens.
+        period: Duration,
+        /// From one look to the next at the fastest.
+        fastest: Duration,
+    },
+    /// The kernel does not report the ends of sockets.
+    NoReports {
+        /// Why.
+        because: String,
+    },
+    /// The kernel reports the ends of sockets in the own network namespace only.
+    ReportsElsewhere {
+        /// Why.
+        because: String,
+    },
+    /// The kernel does not tell of processes that start.
+    NoProcessEvents {
+        /// Why.
+        because: String,
+    },
+    /// The kernel told faster than was read, and dropped what was too much.
+    Overrun {
+        /// What it told of.
+        what: &'static str,
+        /// How often.
+        times: u64,
+    },
     /// The own pid namespace is not the host's.
     PidNamespace,
     /// The system tells nothing about a process but its pid.
@@ -175,6 +205,12 @@ impl Shortfall {
             Self::NoTranslations { .. } | Self::PolledTranslations { .. } => {
                 "run it as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"
             }
+            Self::ReportsElsewhere { .. } => {
+                "run it as root, or with CAP_NET_ADMIN and CAP_NET_BROADCAST"
+            }
+            Self::NoProcessEvents { .. } => {
+                "run it as root, or with CAP_NET_ADMIN, in the host's network, pid and user namespaces"
+            }
             Self::Program { .. } => "run a newer kernel (6.3 knows all programs)",
             _ => return None,
         };
@@ -192,8 +228,8 @@ impl fmt::Display for Shortfall {
             ),
             Self::NoEbpf { because, .. } => write!(
                 f,
-                "eBPF does not work ({because}): the kernel does not tell of sockets by itself, and \
-                 those that live shorter than the time between two looks can be missed"
+                "eBPF does not work ({because}): the kernel does not tell who opens which socket, and \
+                 of those that live shorter than the time between two looks the owner can be missed"
             ),
             Self::Program { program, because, lost } => {
                 write!(f, "the eBPF program {program} does not work ({because}): {lost}")
@@ -223,6 +259,35 @@ impl fmt::Display for Shortfall {
                 f,
                 "network namespace net:[{inode}] could not be looked into ({because}): its \
                  sockets and addresses are not seen"
+            ),
+            Self::Prompted { period, fastest } => write!(
+                f,
+                "the kernel is asked every {period:?}, and up to every {fastest:?} while it tells \
+                 that processes start or sockets end: of sockets that live shorter than that the \
+                 owner can be missed, and of those that pass no look, all but their end"
+            ),
+            Self::NoReports { because } => write!(
+                f,
+                "the kernel does not report the ends of sockets ({because}): ends are dated to \
+                 between two looks, and sockets that live shorter than that can be missed"
+            ),
+            Self::ReportsElsewhere { because } => write!(
+                f,
+                "the kernel reports the ends of sockets in the own network namespace only \
+                 ({because}; it takes CAP_NET_ADMIN and CAP_NET_BROADCAST): in others, \
+                 ends are dated to between two looks, and sockets that live shorter than that can \
+                 be missed"
+            ),
+            Self::NoProcessEvents { because } => write!(
+                f,
+                "the kernel does not tell of processes that start ({because}; it takes \
+                 CAP_NET_ADMIN in the host's own network, pid and user namespace): sockets of \
+                 processes that live shorter than from one look to the next are missed more often"
+            ),
+            Self::Overrun { what, times } => write!(
+                f,
+                "the kernel told of {what} faster than could be read, {times} times: what was \
+                 dropped is only found by looking"
             ),
             Self::PidNamespace => f.write_str(
                 "this is not the host's pid namespace: sockets of processes outside it show no \

@@ -4,14 +4,14 @@
 mod world;
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use procflow_binding::{Address, NamespaceId};
 use procflow_core::Endpoint;
-use procflow_probe::Choice;
+use procflow_probe::{Choice, Shortfall};
 use world::{World, alone, skip};
 
 /// A namespace of this test, removed with it.
@@ -36,10 +36,15 @@ impl Netns {
 
     /// A listener inside, held by this process.
     fn listen(&self, address: &'static str) -> TcpListener {
+        self.inside(move || TcpListener::bind(address).unwrap())
+    }
+
+    /// Something done inside.
+    fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let inside = File::open(format!("/run/netns/{}", self.0)).unwrap();
         let thread = std::thread::spawn(move || {
             setns(inside, CloneFlags::CLONE_NEWNET).unwrap();
-            TcpListener::bind(address).unwrap()
+            work()
         });
         thread.join().unwrap()
     }
@@ -153,6 +158,91 @@ fn a_namespace_dies_though_it_is_watched() {
     assert!(!world.namespaces.contains_key(&id));
     assert!(world.addresses.iter().all(|address| address.namespace != id));
     assert!(named(&world, &other).is_some(), "the other one stays");
+}
+
+#[test]
+fn the_end_of_a_socket_elsewhere_is_reported() {
+    let _alone = alone();
+    let Some(netns) = Netns::new("ends") else {
+        return;
+    };
+    let mut world = World::every(Duration::from_secs(1), Choice::SockDiag);
+    world.collect();
+    let shortfalls = world.source.shortfalls();
+    if let Some(deaf) = shortfalls.iter().find(|shortfall| {
+        matches!(shortfall, Shortfall::NoReports { .. } | Shortfall::ReportsElsewhere { .. })
+    }) {
+        skip(format_args!("{deaf}"));
+        return;
+    }
+    let id = named(&world, &netns).unwrap();
+    // Shorter than any look could catch it.
+    let socket = netns.inside(|| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let local = Endpoint::from(socket.local_addr().unwrap());
+    drop(socket);
+    world.follow(Duration::from_millis(300));
+    let mut lived = world.lived(local);
+    lived.retain(|life| life.socket.namespace() == id);
+    let [life] = lived[..] else { panic!("{lived:?}") };
+    assert_eq!(life.owners, []);
+    assert!(life.closed.is_some());
+}
+
+#[test]
+fn the_last_socket_of_a_namespace_is_reported() {
+    let _alone = alone();
+    let Some(netns) = Netns::new("last") else {
+        return;
+    };
+    let mut world = World::every(Duration::from_secs(1), Choice::SockDiag);
+    world.collect();
+    let shortfalls = world.source.shortfalls();
+    if let Some(deaf) = shortfalls.iter().find(|shortfall| {
+        matches!(shortfall, Shortfall::NoReports { .. } | Shortfall::ReportsElsewhere { .. })
+    }) {
+        skip(format_args!("{deaf}"));
+        return;
+    }
+    let id = named(&world, &netns).unwrap();
+    // Only the thread holds the namespace then, which dies with it, and gives its number back.
+    let name = netns.0.clone();
+    let local = netns.inside(move || {
+        assert!(ip(&["netns", "del", &name]));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Endpoint::from(socket.local_addr().unwrap())
+    });
+    // Both are read at once.
+    std::thread::sleep(Duration::from_millis(300));
+    world.follow(Duration::from_millis(1500));
+    let mut lived = world.lived(local);
+    lived.retain(|life| life.socket.namespace() == id);
+    let [life] = lived[..] else { panic!("{lived:?}") };
+    assert!(life.closed.is_some());
+    assert!(!world.namespaces.contains_key(&id));
+}
+
+#[test]
+fn a_number_keeps_no_namespace_alive() {
+    let _alone = alone();
+    let (Some(dying), Some(other)) = (Netns::new("number"), Netns::new("heir")) else {
+        return;
+    };
+    let pair = ["link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", &other.0];
+    if !dying.ip(&pair) {
+        skip(format_args!("no veth devices here"));
+        return;
+    }
+    let mut world = World::open(Choice::SockDiag);
+    world.look();
+    assert!(named(&world, &dying).is_some());
+    // Nothing is asked of it any more, and the world is still there.
+    assert!(dying.remove());
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        !other.ip(&["link", "show", "v1"])
+    });
+    assert!(gone, "the source holds it");
+    drop(world);
 }
 
 #[test]

@@ -121,6 +121,18 @@ fn a_connection_that_is_over_at_once_is_told_with_a_process_that_is_gone() {
     let mut story = Story::default();
     story.follow(source.as_mut());
     assert_eq!(source.coverage(), Coverage::Complete);
+    // It is not told anything but by its own programs, and does not look for sockets either.
+    let of_looks = |shortfall: &Shortfall| {
+        matches!(
+            shortfall,
+            Shortfall::Polled { .. }
+                | Shortfall::Prompted { .. }
+                | Shortfall::NoReports { .. }
+                | Shortfall::ReportsElsewhere { .. }
+                | Shortfall::NoProcessEvents { .. }
+        )
+    };
+    assert!(!source.shortfalls().iter().any(of_looks), "{:?}", source.shortfalls());
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = listener.local_addr().unwrap();
@@ -294,6 +306,67 @@ fn what_finds_no_room_is_counted_and_leaves_a_gap() {
     let bound = counts.iter().find(|count| count.name == "bound").unwrap();
     assert!(bound.attempted >= 2002);
     assert_eq!(bound.attempted, bound.consumed + bound.lost, "{counts:?}");
+}
+
+/// Whether the kernel keeps a tuple of IPv4 in TIME_WAIT.
+fn waits(local: Endpoint, remote: Endpoint) -> bool {
+    let written = |end: Endpoint| match end.address() {
+        // As proc_pid_net(5) has it: the address in the host's byte order, the port as a number.
+        std::net::IpAddr::V4(v4) => {
+            format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.octets()), end.port())
+        }
+        std::net::IpAddr::V6(_) => String::new(),
+    };
+    let wanted = [written(local), written(remote), "06".to_owned()];
+    let listed = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    listed.lines().any(|line| line.split_whitespace().skip(1).take(3).eq(&wanted))
+}
+
+#[test]
+fn after_a_loss_a_connection_in_time_wait_is_not_told_again() {
+    let _alone = alone();
+    let Some(mut source) = source(&Options { ring: 1 << 17, ..Options::default() }) else {
+        return;
+    };
+    let mut story = Story::default();
+    story.follow(source.as_mut());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"x").unwrap();
+    server.read_exact(&mut [0]).unwrap();
+    let local = Endpoint::from(client.local_addr().unwrap());
+    let remote = Endpoint::from(client.peer_addr().unwrap());
+    // The end that closes first is the one that waits.
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(server.read(&mut [0]).unwrap(), 0);
+    drop((server, client));
+    let opened = |story: &Story| {
+        let told = story.changes.iter().filter(|(_, change)| {
+            matches!(change, Change::Open(open)
+                if open.socket.local() == local && open.socket.remote() == Some(remote))
+        });
+        told.count()
+    };
+    story.until(source.as_mut(), "its end", |story| {
+        let ids = story.sockets(|s| s.local() == local && s.remote() == Some(remote));
+        ids.into_keys().find(|&id| story.closed(id))
+    });
+    assert_eq!(opened(&story), 1);
+    assert!(waits(local, remote));
+
+    let sockets: Vec<UdpSocket> =
+        (0..2000).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    drop(sockets);
+    story.until(source.as_mut(), "the second list", |story| {
+        let listed = story.changes.iter().filter(|(_, c)| *c == Change::Listed).count();
+        (listed == 2).then_some(())
+    });
+    assert!(waits(local, remote), "it would have been listed");
+    assert_eq!(opened(&story), 1);
+    // The listener is there, and told again.
+    let listening = |s: &Socket| s.role() == Role::Listening && s.local() == remote;
+    assert_eq!(story.sockets(listening).len(), 1);
 }
 
 #[test]

@@ -81,15 +81,22 @@ impl Bindings {
         self.namespaces = seen.collect();
     }
 
-    /// Everything that a look showed is told, and what it did not show is forgotten. Ends with
-    /// [`Change::Listed`].
-    pub(super) fn list(&mut self, table: &Table, ask: &mut dyn Inquiry, changes: &mut Changes) {
+    /// Everything that a look showed is told, and what it did not show is forgotten, unless it is of
+    /// a namespace that the look missed. Ends with [`Change::Listed`].
+    pub(super) fn list(
+        &mut self,
+        table: &Table,
+        missed: &BTreeSet<NamespaceId>,
+        ask: &mut dyn Inquiry,
+        changes: &mut Changes,
+    ) {
         let time = table.time;
         for process in table.processes.values() {
             self.processes.learn(process.clone(), ask);
         }
         let before = std::mem::take(&mut self.sockets);
-        self.conversations.clear();
+        // Of raw sockets looks show nothing.
+        let raw: HashSet<SocketId> = self.conversations.drain().flat_map(|(_, ids)| ids).collect();
         self.shared.clear();
         self.frames.clear();
         self.ending.clear();
@@ -99,16 +106,34 @@ impl Bindings {
                 owners.extend(&was.owners);
             }
             let owners: Vec<ProcessKey> = owners.into_iter().take(MOST_OWNERS).collect();
-            for &owner in &owners {
-                self.processes.tell(owner, time, changes);
+            self.is_there(time, id, *socket, owners, changes);
+        }
+        for (id, was) in before {
+            let stays = missed.contains(&was.socket.namespace()) && was.ended.is_none();
+            if stays && !raw.contains(&id) && !self.sockets.contains_key(&id) {
+                self.is_there(time, id, was.socket, was.owners, changes);
             }
-            self.note_shared(id, &owners);
-            let not_before = BootTime(0);
-            let open = Open { id, socket: *socket, owners: owners.clone(), not_before };
-            changes.push((time, Change::Open(open)));
-            self.sockets.insert(id, Holding::new(*socket, owners));
         }
         changes.push((time, Change::Listed));
+    }
+
+    /// A socket is told as one that was there before.
+    fn is_there(
+        &mut self,
+        time: BootTime,
+        id: SocketId,
+        socket: Socket,
+        owners: Vec<ProcessKey>,
+        changes: &mut Changes,
+    ) {
+        for &owner in &owners {
+            self.processes.tell(owner, time, changes);
+        }
+        self.note_shared(id, &owners);
+        let not_before = BootTime(0);
+        let open = Open { id, socket, owners: owners.clone(), not_before };
+        changes.push((time, Change::Open(open)));
+        self.sockets.insert(id, Holding::new(socket, owners));
     }
 
     /// Takes in one record.
@@ -560,7 +585,7 @@ mod tests {
             processes: [facts(2)].into(),
             ..Table::default()
         };
-        bindings.list(&table, &mut Nobody, &mut changes);
+        bindings.list(&table, &[].into(), &mut Nobody, &mut changes);
         let opens: Vec<&Open> = changes
             .iter()
             .filter_map(
@@ -579,6 +604,27 @@ mod tests {
         let what = What::Closed { cookie: 6 };
         bindings.apply(Record { time: BootTime(22), what }, &mut Nobody, &mut changes);
         assert_eq!(changes, []);
+    }
+
+    #[test]
+    fn of_a_namespace_that_was_missed_everything_is_told_again() {
+        let mut bindings = Bindings::default();
+        let mut changes = Changes::new();
+        let elsewhere = Tuple { namespace: NamespaceId(2), ..tuple(Protocol::UDP, 53, 0) };
+        for (at, what) in [
+            (1, opened(Kind::Bound, 5, tuple(Protocol::UDP, 53, 0), Some(1))),
+            (2, opened(Kind::Bound, 6, elsewhere, Some(2))),
+            (3, opened(Kind::Associated, 7, Tuple { raw: true, ..elsewhere }, Some(3))),
+        ] {
+            bindings.apply(Record { time: BootTime(at), what }, &mut Nobody, &mut changes);
+        }
+        changes.clear();
+        let table = Table { time: BootTime(20), ..Table::default() };
+        bindings.list(&table, &[NamespaceId(2)].into(), &mut Nobody, &mut changes);
+        let [(_, Change::Open(stays)), (_, Change::Listed)] = &changes[..] else {
+            panic!("{changes:?}");
+        };
+        assert_eq!((stays.id, &stays.owners[..]), (SocketId(6), &[key(2)][..]));
     }
 
     fn process(pid: u32) -> Process {

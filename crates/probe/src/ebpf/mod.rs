@@ -24,6 +24,7 @@ use self::bindings::Bindings;
 use self::kernel::Kernel;
 use self::live::Live;
 use self::record::Kind;
+use crate::account::Look;
 use crate::look::Looks;
 use crate::polled::{Taker, worth_telling};
 use crate::source::{Batch, Count, Options, Shortfall, Source};
@@ -116,7 +117,7 @@ impl Told {
             return Err(ProbeError::PidNamespace);
         }
         // First whoever may refuse: the programs begin to fill the ring.
-        let looks = Looks::open(PAUSE, Vec::new())?;
+        let looks = Looks::on_demand()?;
         let kernel = Kernel::open(options)?;
         Ok(Self {
             kernel,
@@ -138,9 +139,11 @@ impl Told {
     /// Everything that there is, from a look. What the ring held was taken before; what it gets
     /// meanwhile is merged by the sockets' cookies.
     fn list(&mut self, changes: &mut bindings::Changes) -> Result<BootTime, ProbeError> {
-        let table = self.looks.take()?;
+        // Nobody holds a connection in TIME_WAIT. When it was open it was told, and would now
+        // be told again without its owner.
+        let Look { table, missed, .. } = self.looks.living()?;
         self.look_around(&table, changes);
-        self.bindings.list(&table, self.live.at(table.time), changes);
+        self.bindings.list(&table, &missed, self.live.at(table.time), changes);
         self.note_shortfalls();
         Ok(table.time)
     }
@@ -228,9 +231,7 @@ impl Told {
             let Missing { program, because, lost } = missing.clone();
             Shortfall::Program { program, because, lost }
         }));
-        let of_looks = self.looks.shortfalls().iter();
-        self.shortfalls
-            .extend(of_looks.filter(|s| !matches!(s, Shortfall::Polled { .. })).cloned());
+        self.shortfalls.extend_from_slice(self.looks.shortfalls());
     }
 }
 

@@ -22,6 +22,9 @@ pub fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Too short for glances between two looks.
+const PERIOD: Duration = Duration::from_millis(5);
+
 /// A source and what it told.
 pub struct World {
     pub source: Box<dyn Source>,
@@ -29,6 +32,8 @@ pub struct World {
     pub addresses: BTreeSet<Address>,
     pub sockets: BTreeMap<SocketId, (Socket, Vec<ProcessKey>)>,
     pub processes: BTreeMap<ProcessKey, Process>,
+    /// All sockets there ever were, with their last owners.
+    pub lives: BTreeMap<SocketId, Life>,
     /// With the time of their event.
     pub translations: BTreeMap<(NamespaceId, FlowKey), (BootTime, Translation)>,
     pub gaps: usize,
@@ -36,14 +41,28 @@ pub struct World {
     pub until: BootTime,
 }
 
+/// A socket from its opening to its end.
+#[derive(Debug)]
+pub struct Life {
+    pub socket: Socket,
+    pub owners: Vec<ProcessKey>,
+    pub closed: Option<BootTime>,
+    pub last_seen: Option<BootTime>,
+}
+
 impl World {
     pub fn open(choice: Choice) -> Self {
+        Self::every(PERIOD, choice)
+    }
+
+    pub fn every(period: Duration, choice: Choice) -> Self {
         Self {
-            source: open(choice, &Options::default()).unwrap(),
+            source: open(choice, &Options { period, ..Options::default() }).unwrap(),
             namespaces: BTreeMap::new(),
             addresses: BTreeSet::new(),
             sockets: BTreeMap::new(),
             processes: BTreeMap::new(),
+            lives: BTreeMap::new(),
             translations: BTreeMap::new(),
             gaps: 0,
             listed: 0,
@@ -51,10 +70,17 @@ impl World {
         }
     }
 
-    /// Collects once, and checks what must be true of every batch.
+    /// Looks once: with this period, each call does.
     pub fn look(&mut self) {
+        let before = self.until;
+        self.collect();
+        assert!(self.until > before, "time goes on");
+    }
+
+    /// Collects once, and checks what must be true of every batch.
+    pub fn collect(&mut self) {
         let batch = self.source.collect().unwrap();
-        assert!(batch.watched_until > self.until, "time goes on");
+        assert!(batch.watched_until > self.until || batch.changes.is_empty(), "time goes on");
         for (time, change) in batch.changes {
             assert!(time > self.until && time <= batch.watched_until, "{change:?}");
             let known = |owners: &[ProcessKey], processes: &BTreeMap<ProcessKey, Process>| {
@@ -79,15 +105,26 @@ impl World {
                 Change::Open(open) => {
                     known(&open.owners, &self.processes);
                     assert!(self.namespaces.contains_key(&open.socket.namespace()));
+                    let life = Life {
+                        socket: open.socket,
+                        owners: open.owners.clone(),
+                        closed: None,
+                        last_seen: None,
+                    };
+                    self.lives.insert(open.id, life);
                     let before = self.sockets.insert(open.id, (open.socket, open.owners));
                     assert_eq!(before, None, "opened twice");
                 }
                 Change::Owners(owners) => {
                     known(&owners.owners, &self.processes);
                     assert!(!owners.owners.is_empty());
+                    self.lives.get_mut(&owners.id).unwrap().owners.clone_from(&owners.owners);
                     self.sockets.get_mut(&owners.id).expect("not open").1 = owners.owners;
                 }
                 Change::Close(close) => {
+                    assert!(close.last_seen <= time, "{close:?}");
+                    let life = self.lives.get_mut(&close.id).expect("closed before it was open");
+                    (life.closed, life.last_seen) = (Some(time), Some(close.last_seen));
                     self.sockets.remove(&close.id).expect("closed before it was open");
                 }
                 Change::Translation(translation) => {
@@ -108,6 +145,20 @@ impl World {
             }
         }
         self.until = batch.watched_until;
+    }
+
+    /// Collects at the source's own pace for so long.
+    pub fn follow(&mut self, duration: Duration) {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < duration {
+            self.collect();
+            std::thread::sleep(self.source.pause());
+        }
+    }
+
+    /// All lives at a local endpoint.
+    pub fn lived(&self, local: Endpoint) -> Vec<&Life> {
+        self.lives.values().filter(|life| life.socket.local() == local).collect()
     }
 
     /// Looks until `found` finds something; at most a hundred times.

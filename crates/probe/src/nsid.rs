@@ -1,27 +1,34 @@
 //! An nsid: the number by which one network namespace calls another (ip-netns(8),
 //! linux/net_namespace.h). It is what tells from which namespace an event comes that
-//! the socket in ours receives; a namespace without a number is not heard.
+//! the socket in ours receives; a namespace without a number is not heard. It has none until somebody
+//! gives it one, as `ip netns`, the makers of veth pairs and we do. To have a number keeps nothing
+//! alive.
 //!
 //! A number is given back when its namespace dies, and the next namespace gets it. So the kernel
 //! is asked to tell when that happens, and is listened to *after* the events were read: an event
 //! whose number was not given back by then comes from the namespace that had it. (Between
 //! freeing a number and telling so the kernel leaves a few instructions. A namespace that is made,
-//! numbered and translating within them is taken for the dead one.)
+//! numbered and heard of within them is taken for the dead one.)
+//!
+//! Whoever listens to events has [`Nsids`] of its own, and reads them after its events.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, connect, recv,
-    recvfrom, send, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send,
+    setsockopt, socket,
 };
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::gettid;
 use procflow_binding::NamespaceId;
 
 use crate::ProbeError;
 use crate::netlink::{HEADER, attribute, i32_at, messages};
+use crate::subscription::Subscription;
 
 /// The namespace's number, told or asked for (linux/rtnetlink.h).
 const NEWNSID: u16 = 88;
@@ -41,13 +48,20 @@ const PID: u16 = 2;
 /// `NETNSA_NSID_NOT_ASSIGNED`; asked for, it means "any".
 const NONE: i32 = -1;
 
+/// How much the kernel keeps of what it tells of numbers: about a thousand namespaces that die at
+/// once. When that is not enough, all are asked for their numbers again.
+const ROOM: usize = 256 * 1024;
+
+/// The most messages that are read at once.
+const AT_ONCE: usize = 16_384;
+
 /// The numbers of the namespaces that were visited, as the namespace calls them in which it was
 /// opened.
-pub(super) struct Nsids {
+pub(crate) struct Nsids {
     /// Connected to the kernel.
     asks: OwnedFd,
     /// Told when numbers are given back.
-    told: OwnedFd,
+    told: Subscription,
     sequence: u32,
     buffer: Vec<u8>,
     namespaces: HashMap<i32, NamespaceId>,
@@ -56,26 +70,37 @@ pub(super) struct Nsids {
 
 /// Which numbers were given back.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Freed {
+pub(crate) enum Freed {
     /// These, and the namespaces that had them are gone.
-    These(Vec<i32>),
+    These(Vec<Former>),
     /// That got lost.
     Unknown,
 }
 
+/// A number that was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Former {
+    pub(crate) number: i32,
+    /// Another namespace got it since. As long as none did, an event with this number comes from the
+    /// one that is gone.
+    pub(crate) again: bool,
+}
+
 impl Nsids {
     /// For the namespace that the calling thread is in.
-    pub(super) fn open() -> Result<Self, ProbeError> {
-        let open = |flags| {
-            socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)
+    pub(crate) fn open() -> Result<Self, ProbeError> {
+        let open = || {
+            let (raw, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+            socket(AddressFamily::Netlink, raw, flags, SockProtocol::NetlinkRoute)
                 .map_err(ProbeError::call("open an rtnetlink socket"))
         };
-        let asks = open(SockFlag::SOCK_CLOEXEC)?;
+        let asks = open()?;
         connect(asks.as_raw_fd(), &NetlinkAddr::new(0, 0))
             .map_err(ProbeError::call("connect an rtnetlink socket"))?;
-        let told = open(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-        bind(told.as_raw_fd(), &NetlinkAddr::new(0, GROUP))
-            .map_err(ProbeError::call("listen for nsids"))?;
+        // The kernel answers while it is asked; should it ever not, a look must not hang.
+        setsockopt(&asks, ReceiveTimeout, &TimeVal::seconds(1))
+            .map_err(ProbeError::call("limit the wait for an nsid"))?;
+        let told = Subscription::join(open()?, GROUP, ROOM)?;
         Ok(Self {
             asks,
             told,
@@ -87,19 +112,19 @@ impl Nsids {
     }
 
     /// Who has this number.
-    pub(super) fn namespace(&self, number: i32) -> Option<NamespaceId> {
+    pub(crate) fn namespace(&self, number: i32) -> Option<NamespaceId> {
         self.namespaces.get(&number).copied()
     }
 
     /// Whether the number of this namespace is known.
-    pub(super) fn knows(&self, namespace: NamespaceId) -> bool {
+    pub(crate) fn knows(&self, namespace: NamespaceId) -> bool {
         self.numbers.contains_key(&namespace)
     }
 
     /// The number of the namespace that the calling thread is in; it gets one if it has none.
     ///
     /// The kernel looks the thread up by its id, so that no descriptor of the namespace is needed.
-    pub(super) fn ask(&mut self) -> Result<i32, ProbeError> {
+    pub(crate) fn ask(&mut self) -> Result<i32, ProbeError> {
         if let Some(number) = self.question(GETNSID, None)? {
             return Ok(number);
         }
@@ -115,7 +140,7 @@ impl Nsids {
     }
 
     /// Remembers a number. What was read before is told apart from what follows by the caller.
-    pub(super) fn remember(&mut self, number: i32, namespace: NamespaceId) {
+    pub(crate) fn remember(&mut self, number: i32, namespace: NamespaceId) {
         self.forget(number);
         if let Some(former) = self.numbers.insert(namespace, number) {
             self.namespaces.remove(&former);
@@ -124,39 +149,27 @@ impl Nsids {
     }
 
     /// Forgets a number, and says whose it was.
-    pub(super) fn forget(&mut self, number: i32) -> Option<NamespaceId> {
+    pub(crate) fn forget(&mut self, number: i32) -> Option<NamespaceId> {
         let namespace = self.namespaces.remove(&number)?;
         self.numbers.remove(&namespace);
         Some(namespace)
     }
 
     /// Forgets all numbers.
-    pub(super) fn forget_all(&mut self) {
+    pub(crate) fn forget_all(&mut self) {
         self.namespaces.clear();
         self.numbers.clear();
     }
 
     /// The numbers that were given back since this was last called.
-    pub(super) fn freed(&mut self) -> Result<Freed, ProbeError> {
+    pub(crate) fn freed(&mut self) -> Result<Freed, ProbeError> {
         let mut freed = Vec::new();
-        let mut lost = false;
-        loop {
-            match recvfrom::<NetlinkAddr>(self.told.as_raw_fd(), &mut self.buffer) {
-                Ok((length, from)) => {
-                    let datagram = self.buffer.get(..length).unwrap_or(&[]);
-                    // Only the kernel has the port 0.
-                    if from.is_some_and(|from| from.pid() == 0) {
-                        read(datagram, DELNSID, |number| freed.push(number))
-                            .map_err(|what| ProbeError::Netlink { what })?;
-                    }
-                }
-                Err(Errno::EAGAIN) => break,
-                Err(Errno::EINTR) => {}
-                Err(Errno::ENOBUFS) => lost = true,
-                Err(error) => return Err(ProbeError::call("receive nsids")(error)),
-            }
-        }
-        Ok(if lost { Freed::Unknown } else { Freed::These(freed) })
+        let mut readable = Ok(());
+        let received = self.told.drain(AT_ONCE, |datagram, _| {
+            readable = readable.and(read(datagram, &mut freed));
+        })?;
+        readable.map_err(|what| ProbeError::Netlink { what })?;
+        Ok(if received.lost || received.more { Freed::Unknown } else { Freed::These(freed) })
     }
 
     /// Asks about the calling thread's namespace.
@@ -210,12 +223,19 @@ fn answer(datagram: &[u8], sequence: u32) -> Result<Option<Answer>, &'static str
     Ok(None)
 }
 
-/// The numbers in all messages of a kind.
-fn read(datagram: &[u8], kind: u16, mut found: impl FnMut(i32)) -> Result<(), &'static str> {
+/// The numbers that a datagram says were given back; and of those from before, which were given to
+/// somebody again.
+fn read(datagram: &[u8], freed: &mut Vec<Former>) -> Result<(), &'static str> {
     for message in messages(datagram) {
         let message = message?;
-        if message.kind == kind {
-            found(number(message.body)?);
+        match message.kind {
+            DELNSID => freed.push(Former { number: number(message.body)?, again: false }),
+            NEWNSID => {
+                let number = number(message.body)?;
+                let same = freed.iter_mut().filter(|former| former.number == number);
+                same.for_each(|former| former.again = true);
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -265,14 +285,18 @@ mod tests {
 
     #[test]
     fn freed_numbers_are_found_among_new_ones() {
-        let mut datagram = question(DELNSID, 1, Some(5), 0);
+        let mut datagram = question(NEWNSID, 1, Some(5), 0);
+        datagram.extend(question(DELNSID, 1, Some(5), 0));
         datagram.extend(question(NEWNSID, 1, Some(6), 0));
         datagram.extend(question(DELNSID, 1, Some(7), 0));
         let mut freed = Vec::new();
-        read(&datagram, DELNSID, |number| freed.push(number)).unwrap();
-        assert_eq!(freed, [5, 7]);
+        read(&datagram, &mut freed).unwrap();
+        let former = |number, again| Former { number, again };
+        assert_eq!(freed, [former(5, false), former(7, false)]);
+        read(&question(NEWNSID, 1, Some(7), 0), &mut freed).unwrap();
+        assert_eq!(freed, [former(5, false), former(7, true)]);
         for cut in 0..datagram.len() {
-            let _ = read(&datagram[..cut], DELNSID, |_| ());
+            let _ = read(&datagram[..cut], &mut Vec::new());
         }
     }
 
