@@ -34,7 +34,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let options = procflow_probe::Options {
         period: args.period,
         ring: args.ring,
-        arguments: false,
+        arguments: None,
         leave_out: args.without_program.clone(),
     };
     let mut source = procflow_probe::open(args.source.into(), &options)?;

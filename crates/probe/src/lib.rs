@@ -25,7 +25,7 @@ mod host;
 mod polled;
 mod portable;
 mod process;
-#[allow(dead_code)] // until sources tell command lines through it
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod redact;
 mod source;
 
@@ -33,6 +33,8 @@ mod source;
 mod capability;
 #[cfg(target_os = "linux")]
 mod conntrack;
+#[cfg(target_os = "linux")]
+mod detailed;
 #[cfg(have_bpf)]
 mod ebpf;
 #[cfg(target_os = "linux")]
@@ -45,6 +47,8 @@ mod netlink;
 mod netns_cookie;
 #[cfg(target_os = "linux")]
 mod procfs;
+#[cfg(target_os = "linux")]
+mod recent;
 #[cfg(target_os = "linux")]
 mod sock_diag;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use procflow_binding::{BootTime, Change, Clock, ClockSample, Coverage, Table, diff};
 
-use crate::source::{Batch, Shortfall, Source};
+use crate::source::{Batch, Informed, Shortfall, Source};
 use crate::{ProbeError, clock};
 
 /// The real-time clock is told at least this often, even when it runs as it should: whoever joins
@@ -101,6 +101,8 @@ impl<T: Taker> Source for Polled<T> {
         due.saturating_sub(idle)
     }
 }
+
+impl<T: Taker> Informed for Polled<T> {}
 
 /// Whether a clock sample says more than the one that was told last.
 pub(crate) fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {

@@ -14,7 +14,7 @@ use procflow_binding::{
     BootTime, Change, Coverage, Details, GapCause, Process, ProcessKey, Role, Socket, SocketId,
 };
 use procflow_core::{Endpoint, Protocol};
-use procflow_probe::{Choice, Options, ProbeError, Shortfall, Source, open};
+use procflow_probe::{Choice, Options, ProbeError, Redaction, Shortfall, Source, open};
 use world::{alone, skip};
 
 /// The source; `None`, and loudly so, where it may not run.
@@ -115,7 +115,9 @@ fn python(program: &str, arguments: &[&str]) -> Option<(u32, String)> {
 #[test]
 fn a_connection_that_is_over_at_once_is_told_with_a_process_that_is_gone() {
     let _alone = alone();
-    let Some(mut source) = source(&Options { arguments: true, ..Options::default() }) else {
+    let Some(mut source) =
+        source(&Options { arguments: Some(Redaction::default()), ..Options::default() })
+    else {
         return;
     };
     let mut story = Story::default();

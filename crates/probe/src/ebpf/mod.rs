@@ -26,7 +26,7 @@ use self::live::Live;
 use self::record::Kind;
 use crate::look::Looks;
 use crate::polled::{Taker, worth_telling};
-use crate::source::{Batch, Count, Options, Shortfall, Source};
+use crate::source::{Batch, Count, Informed, Options, Shortfall, Source};
 use crate::{ProbeError, clock};
 
 /// From one reading of the ring to the next.
@@ -289,5 +289,11 @@ impl Source for Told {
             Count { name: kind.name(), attempted, consumed: self.consumed[kind as usize], lost }
         };
         Kind::ALL.into_iter().map(of).collect()
+    }
+}
+
+impl Informed for Told {
+    fn tells_details(&self) -> bool {
+        true
     }
 }
