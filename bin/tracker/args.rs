@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use procflow_probe::Choice;
+use procflow_probe::{Choice, Pattern};
 
 /// Follows which process holds which socket on this host, and serves it to updaters over UDP.
 ///
@@ -59,6 +59,20 @@ pub(crate) struct Args {
     /// the kernel had refused it. Repeatable.
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub(crate) without_program: Vec<String>,
+
+    /// Record the command lines of processes, without what looks like a secret in them: values of
+    /// options and variables that are called so, passwords in URLs, keys of known shapes.
+    #[arg(long)]
+    pub(crate) command_lines: bool,
+
+    /// Black out in command lines what this regular expression matches, or its first group where it
+    /// has one. Arguments are separated by one space. Repeatable.
+    #[arg(long, value_name = "REGEX", requires = "command_lines")]
+    pub(crate) redact: Vec<Pattern>,
+
+    /// Black out nothing but what --redact says.
+    #[arg(long, requires = "command_lines")]
+    pub(crate) no_default_redaction: bool,
 
     /// How long events are kept for updaters that come late.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
