@@ -74,6 +74,11 @@ pub(crate) struct Args {
     #[arg(long, requires = "command_lines")]
     pub(crate) no_default_redaction: bool,
 
+    /// Record the SHA-256 of the executables of processes. They are read in the background, at most
+    /// 200 MiB a second, each once.
+    #[arg(long)]
+    pub(crate) digests: bool,
+
     /// How long events are kept for updaters that come late.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
     pub(crate) keep: Duration,

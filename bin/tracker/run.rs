@@ -37,6 +37,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         period: args.period,
         ring: args.ring,
         arguments: args.command_lines.then_some(redaction),
+        digests: args.digests,
         leave_out: args.without_program.clone(),
     };
     let mut source = procflow_probe::open(args.source.into(), &options)?;

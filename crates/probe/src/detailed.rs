@@ -1,6 +1,7 @@
 //! A source that tells the details of every process: whatever the source within does not tell of them
 //! is read from `/proc` when a process is told, and nothing of a command line passes that was not
-//! redacted.
+//! redacted. Digests of executables are computed elsewhere (`digest.rs`); when one is there, the
+//! details are told again with it.
 //!
 //! Details of a process that is gone are what was known of it, never another process': after each
 //! reading the process must still be the one that it was read of. A process that calls exec with the
@@ -10,11 +11,11 @@ use std::time::Duration;
 
 use procflow_binding::{BootTime, Change, Coverage, Details, Process, ProcessKey};
 
-use crate::ProbeError;
-use crate::process;
+use crate::digest::{Digests, Found, Running, Wanted};
 use crate::recent::Recent;
 use crate::redact::Redaction;
 use crate::source::{Batch, Count, Informed, Options, Shortfall, Source};
+use crate::{ProbeError, clock, process};
 
 /// So many processes are known at least. One that is told again after it was forgotten is read again.
 const KNOWN: usize = 4096;
@@ -23,25 +24,43 @@ const KNOWN: usize = 4096;
 pub(crate) struct Detailed {
     source: Box<dyn Informed>,
     redaction: Option<Redaction>,
+    digests: Option<Digests>,
     known: Recent<ProcessKey, Known>,
+    /// Everything until then is told.
+    until: BootTime,
+    /// The source's and the own, once there are own ones.
+    shortfalls: Vec<Shortfall>,
 }
 
 /// A process as it was told.
 struct Known {
     comm: String,
     executable: Option<String>,
+    /// When it executed that, where the source was told.
+    since: Option<BootTime>,
     details: Details,
 }
 
 impl Known {
-    fn is_still(&self, process: &Process) -> bool {
-        self.comm == process.comm && self.executable == process.executable
+    /// Whether it is still the same program, as far as that can be seen.
+    fn runs_still(&self, process: &Process, since: Option<BootTime>) -> bool {
+        let looks_so = || self.comm == process.comm && self.executable == process.executable;
+        self.since == since && (since.is_some() || looks_so())
     }
 }
 
 impl Detailed {
-    pub(crate) fn new(source: Box<dyn Informed>, options: &Options) -> Self {
-        Self { source, redaction: options.arguments.clone(), known: Recent::new(KNOWN) }
+    /// # Errors
+    /// When the thread for digests cannot be started.
+    pub(crate) fn new(source: Box<dyn Informed>, options: &Options) -> Result<Self, ProbeError> {
+        Ok(Self {
+            source,
+            redaction: options.arguments.clone(),
+            digests: options.digests.then(Digests::start).transpose()?,
+            known: Recent::new(KNOWN),
+            until: BootTime(0),
+            shortfalls: Vec::new(),
+        })
     }
 
     /// All that the source told, with details behind the facts of each process.
@@ -77,27 +96,77 @@ impl Detailed {
     /// The details of a process that was told, with or without some.
     fn details(&mut self, process: &Process, told: Option<Details>) -> Details {
         let key = process.key;
-        if self.source.tells_details() {
-            let nothing =
-                Details { process: key, ancestors: Vec::new(), command_line: None, digest: None };
-            let mut details = self.redacted(told.unwrap_or(nothing));
-            // It began before anybody told of it.
-            if details.command_line.is_none() {
-                details.command_line = self.command_line(key);
+        let runs = self.source.runs(key);
+        let since = runs.map(|runs| runs.at);
+        let nothing =
+            Details { process: key, ancestors: Vec::new(), command_line: None, digest: None };
+        let mut details = if self.source.tells_details() {
+            self.redacted(told.unwrap_or(nothing))
+        } else {
+            match self.known.get(&key) {
+                Some(known) if known.runs_still(process, since) => known.details.clone(),
+                Some(known) => Details { ancestors: known.details.ancestors.clone(), ..nothing },
+                None => Details { ancestors: process::ancestors(key), ..nothing },
             }
-            return details;
-        }
-        let known = self.known.get(&key);
-        let ancestors = match known {
-            Some(known) if known.is_still(process) => return known.details.clone(),
-            Some(known) => std::mem::take(&mut known.details.ancestors),
-            None => process::ancestors(key),
         };
-        let command_line = self.command_line(key);
-        let details = Details { process: key, ancestors, command_line, digest: None };
-        let (comm, executable) = (process.comm.clone(), process.executable.clone());
-        self.known.insert(key, Known { comm, executable, details: details.clone() });
+        // It was not told; or the process began before anybody could tell, or was in the midst of exec.
+        if details.command_line.is_none() {
+            details.command_line = self.command_line(key);
+        }
+        if self.digests.is_some() {
+            details.digest = match self.known.get(&key) {
+                Some(known) if known.runs_still(process, since) => known.details.digest,
+                _ => self.digest(process, runs),
+            };
+        }
+        if self.digests.is_some() || !self.source.tells_details() {
+            let (comm, executable) = (process.comm.clone(), process.executable.clone());
+            self.known.insert(key, Known { comm, executable, since, details: details.clone() });
+        }
         details
+    }
+
+    /// The digest of what a process runs, if it is known; otherwise it is asked for.
+    fn digest(&mut self, process: &Process, runs: Option<Running>) -> Option<[u8; 32]> {
+        let digests = self.digests.as_mut()?;
+        if let Some(runs) = runs
+            && let Some(digest) = digests.known(runs, clock::sample().ok()?)
+        {
+            return Some(digest);
+        }
+        let path = process.executable.clone()?;
+        digests.want(Wanted { process: process.key, path, runs });
+        None
+    }
+
+    /// Tells the digests that were found since the last call.
+    fn tell_digests(&mut self, changes: &mut Vec<(BootTime, Change)>) {
+        while let Some(found) = self.digests.as_ref().and_then(Digests::found) {
+            let Found { wanted: Wanted { process, path, runs }, digest } = found;
+            let at = runs.map(|runs| runs.at);
+            // It may have become another program meanwhile.
+            let newer = self.source.runs(process).is_some_and(|runs| Some(runs.at) != at);
+            if let Some(known) = self.known.get(&process)
+                && known.since == at
+                && known.executable.as_ref() == Some(&path)
+                && !newer
+                && known.details.digest.is_none()
+            {
+                known.details.digest = Some(digest);
+                changes.push((self.until, Change::Details(known.details.clone())));
+            }
+        }
+    }
+
+    /// What is not told because the thread for digests does not keep up.
+    fn note_shortfalls(&mut self) {
+        if let Some(Digests { dropped, .. }) = self.digests
+            && dropped > 0
+        {
+            self.shortfalls.clear();
+            self.shortfalls.extend_from_slice(self.source.shortfalls());
+            self.shortfalls.push(Shortfall::Digests { dropped });
+        }
     }
 
     fn redacted(&self, mut details: Details) -> Details {
@@ -128,12 +197,19 @@ impl Source for Detailed {
     }
 
     fn shortfalls(&self) -> &[Shortfall] {
-        self.source.shortfalls()
+        if self.shortfalls.is_empty() { self.source.shortfalls() } else { &self.shortfalls }
     }
 
     fn collect(&mut self) -> Result<Batch, ProbeError> {
         let Batch { changes, watched_until } = self.source.collect()?;
-        Ok(Batch { changes: self.complete(changes), watched_until })
+        let mut changes = self.complete(changes);
+        // Nothing is told of a time of which everything was said to be told.
+        if watched_until > self.until {
+            self.until = watched_until;
+            self.tell_digests(&mut changes);
+        }
+        self.note_shortfalls();
+        Ok(Batch { changes, watched_until })
     }
 
     fn pause(&self) -> Duration {
@@ -189,7 +265,7 @@ mod tests {
         let changes = changes.into_iter().map(|change| (BootTime(5), change)).collect();
         let arguments = arguments.then(Redaction::default);
         let options = Options { arguments, ..Options::default() };
-        Detailed::new(Box::new(Given { changes, details }), &options)
+        Detailed::new(Box::new(Given { changes, details }), &options).unwrap()
     }
 
     fn told(source: &mut Detailed) -> Vec<Change> {
@@ -219,9 +295,10 @@ mod tests {
                 .stdin(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let key = crate::process::birth(child.id()).unwrap().key;
-            // Until exec it is what this process is.
-            while crate::process::birth(child.id()).is_some_and(|birth| birth.comm != "sh") {
+            let key = process::birth(child.id()).unwrap().key;
+            // Until exec it is what this process is, and in the midst of it nothing.
+            let ready = || process::arguments(key)?.pop();
+            while ready().as_deref() != Some("hunter2") {
                 std::thread::yield_now();
                 assert_eq!(child.try_wait().unwrap(), None);
             }

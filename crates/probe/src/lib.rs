@@ -35,6 +35,8 @@ mod capability;
 mod conntrack;
 #[cfg(target_os = "linux")]
 mod detailed;
+#[cfg(target_os = "linux")]
+mod digest;
 #[cfg(have_bpf)]
 mod ebpf;
 #[cfg(target_os = "linux")]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use procflow_binding::{BootTime, Change, Coverage};
+use procflow_binding::{BootTime, Change, Coverage, ProcessKey};
 
 use crate::ProbeError;
 use crate::polled::Polled;
@@ -68,6 +68,13 @@ pub(crate) trait Informed: Source {
     /// Whether it tells the details of processes by itself, as they were when they mattered.
     fn tells_details(&self) -> bool {
         false
+    }
+
+    /// Which file a process runs, where the kernel told that.
+    #[cfg(target_os = "linux")]
+    fn runs(&self, process: ProcessKey) -> Option<crate::digest::Running> {
+        let _ = process;
+        None
     }
 }
 
@@ -152,6 +159,11 @@ pub enum Shortfall {
     PidNamespace,
     /// The system tells nothing about a process but its pid.
     ProcessDetails,
+    /// Executables came faster than their digests could be computed.
+    Digests {
+        /// Of so many processes none was computed.
+        dropped: u64,
+    },
     /// Address translations cannot be seen.
     NoTranslations {
         /// Why not.
@@ -238,6 +250,11 @@ impl fmt::Display for Shortfall {
                 "this system tells only pids: names, users and start times of processes are not \
                  known",
             ),
+            Self::Digests { dropped } => write!(
+                f,
+                "digests of executables are computed more slowly than processes start: {dropped} \
+                 processes have none"
+            ),
             Self::NoTranslations { because } => write!(
                 f,
                 "conntrack does not answer ({because}): flows whose addresses this host translates \
@@ -268,6 +285,8 @@ pub struct Options {
     pub ring: usize,
     /// How the command lines of processes are redacted that are told; `None` tells none.
     pub arguments: Option<Redaction>,
+    /// Whether the SHA-256 of executables is told, once it is computed.
+    pub digests: bool,
     /// Programs that are not used, as if the kernel had refused them: for tests, and for a host on
     /// which one of them is in the way.
     pub leave_out: Vec<String>,
@@ -276,7 +295,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let period = Duration::from_millis(100);
-        Self { period, ring: 32 << 20, arguments: None, leave_out: Vec::new() }
+        Self { period, ring: 32 << 20, arguments: None, digests: false, leave_out: Vec::new() }
     }
 }
 
@@ -286,17 +305,17 @@ impl Default for Options {
 /// # Errors
 /// When the chosen source does not work here, or with [`Choice::Auto`] none does.
 pub fn open(choice: Choice, options: &Options) -> Result<Box<dyn Source>, ProbeError> {
-    Ok(detailed(chosen(choice, options)?, options))
+    detailed(chosen(choice, options)?, options)
 }
 
 #[cfg(target_os = "linux")]
-fn detailed(source: Box<dyn Informed>, options: &Options) -> Box<dyn Source> {
-    Box::new(crate::detailed::Detailed::new(source, options))
+fn detailed(source: Box<dyn Informed>, options: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    Ok(Box::new(crate::detailed::Detailed::new(source, options)?))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn detailed(source: Box<dyn Informed>, _: &Options) -> Box<dyn Source> {
-    source
+fn detailed(source: Box<dyn Informed>, _: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    Ok(source)
 }
 
 fn chosen(choice: Choice, options: &Options) -> Result<Box<dyn Informed>, ProbeError> {

@@ -18,12 +18,15 @@ mod record;
 
 use std::time::{Duration, Instant};
 
-use procflow_binding::{BootTime, Change, ClockSample, Coverage, Gap, GapCause, Table, diff};
+use procflow_binding::{
+    BootTime, Change, ClockSample, Coverage, Gap, GapCause, ProcessKey, Table, diff,
+};
 
 use self::bindings::Bindings;
 use self::kernel::Kernel;
 use self::live::Live;
 use self::record::Kind;
+use crate::digest::Running;
 use crate::look::Looks;
 use crate::polled::{Taker, worth_telling};
 use crate::source::{Batch, Count, Informed, Options, Shortfall, Source};
@@ -295,5 +298,9 @@ impl Source for Told {
 impl Informed for Told {
     fn tells_details(&self) -> bool {
         true
+    }
+
+    fn runs(&self, process: ProcessKey) -> Option<Running> {
+        self.bindings.processes.runs(process)
     }
 }
