@@ -337,3 +337,150 @@ fn of_gone(wanted: &Wanted, clock: ClockSample) -> Option<Executable> {
     let proven = version == runs.file && version.was_settled(since);
     proven.then_some(Executable { file, version, size, since, proven })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::Mode;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    /// FIPS 180-4, appendix: of "abc".
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("digest-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn abc(&self) -> PathBuf {
+            let path = self.0.join("abc");
+            fs::write(&path, "abc").unwrap();
+            path
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn hasher() -> Hasher {
+        let cache = Arc::new(Mutex::new(Recent::new(8)));
+        Hasher { cache, stop: Arc::default(), buffer: vec![0; CHUNK] }
+    }
+
+    /// As if a process that is gone had run a file so long after the file was written.
+    fn gone(path: &Path, later: u64) -> Wanted {
+        let (file, _) = FileVersion::of(&File::open(path).unwrap()).unwrap();
+        let clock = clock::sample().unwrap();
+        let written = nanoseconds(file.changed) - clock.offset();
+        let at = BootTime(u64::try_from(written).unwrap() + later);
+        let process = ProcessKey { pid: u32::MAX, start: BootTime(1) };
+        let path = path.to_str().unwrap().to_owned();
+        Wanted { process, path, runs: Some(Running { file, at }) }
+    }
+
+    fn hexadecimal(digest: Option<Sha>) -> String {
+        digest.into_iter().flatten().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    const LATER: u64 = 1_000_000_000;
+
+    #[test]
+    fn what_has_not_changed_since_has_a_digest() {
+        let directory = Directory::new("same");
+        let path = directory.abc();
+        let mut hasher = hasher();
+        assert_eq!(hexadecimal(hasher.digest(&gone(&path, LATER))), ABC);
+        // Run within the tick of the clock in which it was written: who knows what came after.
+        assert_eq!(hasher.digest(&gone(&path, 1_000_000)), None);
+        // Of one that lives and runs something else, this is not it.
+        let me = process::birth(std::process::id()).unwrap().key;
+        assert_eq!(hexadecimal(hasher.digest(&Wanted { process: me, ..gone(&path, LATER) })), ABC);
+        let unknown = Wanted { process: me, runs: None, ..gone(&path, LATER) };
+        assert_eq!(hasher.digest(&unknown), None);
+        assert_eq!(hasher.digest(&Wanted { runs: None, ..gone(&path, LATER) }), None);
+    }
+
+    #[test]
+    fn what_was_written_or_replaced_has_none() {
+        let directory = Directory::new("other");
+        let path = directory.abc();
+        let wanted = gone(&path, LATER);
+        std::thread::sleep(Duration::from_millis(20));
+        // The same bytes, even, the same length and the same time of writing.
+        let before = fs::metadata(&path).unwrap();
+        fs::write(&path, "abc").unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(before.modified().unwrap())
+            .unwrap();
+        assert_eq!(hasher().digest(&wanted), None);
+        let wanted = gone(&path, LATER);
+        fs::write(directory.0.join("new"), "abc").unwrap();
+        fs::rename(directory.0.join("new"), &path).unwrap();
+        assert_eq!(hasher().digest(&wanted), None);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(hasher().digest(&wanted), None);
+        // What now stands there is not even opened.
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        assert_eq!(hasher().digest(&wanted), None);
+    }
+
+    #[test]
+    fn a_file_is_read_once() {
+        let directory = Directory::new("once");
+        let path = directory.abc();
+        let mut digests = Digests::start().unwrap();
+        let clock = clock::sample().unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        let wanted = gone(&path, LATER);
+        let runs = wanted.runs.unwrap();
+        assert_eq!(digests.known(runs, clock), None);
+        digests.want(wanted);
+        let found = (0..1000).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            digests.found()
+        });
+        assert_eq!(hexadecimal(found.map(|found| found.digest)), ABC);
+        assert_eq!(hexadecimal(digests.known(runs, clock)), ABC);
+        // In doubt it is looked at again, and so is another version of it.
+        let at = BootTime(runs.at.0 - LATER);
+        assert_eq!(digests.known(Running { at, ..runs }, clock), None);
+        let file = FileVersion { changed: (0, 0), ..runs.file };
+        assert_eq!(digests.known(Running { file, ..runs }, clock), None);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let (wanted, waiting) = sync_channel(1);
+        let (_, found) = channel();
+        let (cache, stop) = (Arc::new(Mutex::new(Recent::new(1))), Arc::default());
+        let mut digests = Digests { wanted, found, cache, stop, dropped: 0 };
+        let process = ProcessKey { pid: 1, start: BootTime(0) };
+        for _ in 0..3 {
+            digests.want(Wanted { process, path: String::new(), runs: None });
+        }
+        assert_eq!(digests.dropped, 2);
+        drop(waiting);
+    }
+
+    #[test]
+    fn it_is_read_no_faster_than_it_may() {
+        let directory = Directory::new("pace");
+        let path = directory.0.join("large");
+        let bytes = RATE / 20;
+        fs::write(&path, vec![0; usize::try_from(bytes).unwrap()]).unwrap();
+        let begun = Instant::now();
+        assert!(hasher().digest(&gone(&path, LATER)).is_some());
+        assert!(begun.elapsed() >= Duration::from_millis(50));
+    }
+}

@@ -423,6 +423,22 @@ mod linux {
             assert_eq!(arguments(ProcessKey { start: BootTime(1), ..child }), None);
         }
 
+        /// `cargo test --release -p procflow-probe --lib process -- --ignored --nocapture`
+        #[test]
+        #[ignore = "measures"]
+        fn what_it_costs() {
+            let me = birth(std::process::id()).unwrap().key;
+            let time = |what: &str, call: &dyn Fn()| {
+                let begun = std::time::Instant::now();
+                (0..1000).for_each(|_| call());
+                println!("{what}: {:?}", begun.elapsed() / 1000);
+            };
+            let depth = ancestors(me).len();
+            time(&format!("{depth} ancestors"), &|| drop(ancestors(me)));
+            time("arguments", &|| drop(arguments(me)));
+            time("birth", &|| drop(birth(me.pid)));
+        }
+
         #[test]
         fn this_process_is_described() {
             let birth = birth(std::process::id()).unwrap();

@@ -618,4 +618,27 @@ mod tests {
         // Nothing was cut off.
         stays(&["x", &"y".repeat(4000)]);
     }
+
+    /// `cargo test --release -p procflow-probe --lib redact -- --ignored --nocapture`
+    #[test]
+    #[ignore = "measures"]
+    fn what_it_costs() {
+        let long = format!("-c{}", " print('x')".repeat(360));
+        for line in [
+            vec!["/usr/sbin/nginx", "-g", "daemon off;"],
+            vec!["curl", "-s", "-H", "Authorization: Bearer abc", "https://example.org/a?b=c"],
+            vec!["java", "-Dspring.datasource.password=x", "-Xmx4g", "-jar", "/opt/app/app.jar"],
+            vec!["python3", &long],
+            vec!["python3", &long, "https://x"],
+        ] {
+            let (redaction, line) = (Redaction::default(), words(&line));
+            redaction.apply(line.clone());
+            let begun = std::time::Instant::now();
+            for _ in 0..1000 {
+                std::hint::black_box(redaction.apply(line.clone()));
+            }
+            let bytes: usize = line.iter().map(String::len).sum();
+            println!("{bytes} bytes: {:?}", begun.elapsed() / 1000);
+        }
+    }
 }
