@@ -12,6 +12,7 @@ use std::time::Duration;
 use procflow_binding::{BootTime, Change, Coverage, Details, Process, ProcessKey};
 
 use crate::digest::{Digests, Found, Running, Wanted};
+use crate::process::Lines;
 use crate::recent::Recent;
 use crate::redact::Redaction;
 use crate::source::{Batch, Count, Informed, Options, Shortfall, Source};
@@ -26,6 +27,7 @@ pub(crate) struct Detailed {
     redaction: Option<Redaction>,
     digests: Option<Digests>,
     known: Recent<ProcessKey, Known>,
+    lines: Lines,
     /// Everything until then is told.
     until: BootTime,
     /// The source's and the own, once there are own ones.
@@ -58,6 +60,7 @@ impl Detailed {
             redaction: options.arguments.clone(),
             digests: options.digests.then(Digests::start).transpose()?,
             known: Recent::new(KNOWN),
+            lines: Lines::default(),
             until: BootTime(0),
             shortfalls: Vec::new(),
         })
@@ -106,7 +109,7 @@ impl Detailed {
             match self.known.get(&key) {
                 Some(known) if known.runs_still(process, since) => known.details.clone(),
                 Some(known) => Details { ancestors: known.details.ancestors.clone(), ..nothing },
-                None => Details { ancestors: process::ancestors(key), ..nothing },
+                None => Details { ancestors: self.lines.of(key, self.until), ..nothing },
             }
         };
         // It was not told; or the process began before anybody could tell, or was in the midst of exec.

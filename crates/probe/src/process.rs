@@ -3,7 +3,9 @@
 //! gone a moment later.
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Birth, Facts, ancestors, arguments, birth, effective_user, sees_all_pids};
+pub(crate) use linux::{
+    Birth, Facts, Lines, ancestors, arguments, birth, effective_user, sees_all_pids,
+};
 
 /// Container id and systemd unit, as a process's cgroup paths name them.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -113,6 +115,8 @@ mod linux {
     const YOUNG: u64 = 2_000_000_000;
     /// How old the facts of others may get.
     const CHECK_EVERY: u64 = 1_000_000_000;
+    /// How many parents' lines are remembered.
+    const PARENTS: usize = 1024;
     /// How long a user's name is believed. Asking for one may go over the network (nsswitch).
     const USERS_EVERY: u64 = 600_000_000_000;
     /// How many users' names are kept.
@@ -162,10 +166,66 @@ mod linux {
 
     /// Who started a process, nearest first, as far as they still live. Nobody when it is gone.
     pub(crate) fn ancestors(key: ProcessKey) -> Vec<Ancestor> {
+        Lines::default().of(key, BootTime(0))
+    }
+
+    /// The inode of a process' directory and when it was made: the kernel throws it away when the
+    /// process ends, so that the same means the same process (see `procfs.rs`), and to ask for it
+    /// costs a twentieth of asking when the process started.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    struct Sign {
+        inode: u64,
+        made: (i64, i64),
+    }
+
+    fn sign(pid: u32) -> Option<Sign> {
+        let file = fs::metadata(format!("/proc/{pid}")).ok()?;
+        Some(Sign { inode: file.ino(), made: (file.ctime(), file.ctime_nsec()) })
+    }
+
+    /// Lines of ancestors; those of processes that start others are remembered for a second.
+    #[derive(Default)]
+    pub(crate) struct Lines {
+        known: HashMap<u32, Parent>,
+    }
+
+    struct Parent {
+        sign: Sign,
+        read: BootTime,
+        /// The ancestors of its children.
+        line: Vec<Ancestor>,
+    }
+
+    impl Lines {
+        /// Who started a process, nearest first, as far as they still live. Nobody when it is gone.
+        pub(crate) fn of(&mut self, key: ProcessKey, now: BootTime) -> Vec<Ancestor> {
+            let Some(own) = Stat::read(key.pid).filter(|stat| stat.birth.key == key) else {
+                return Vec::new();
+            };
+            let before = sign(own.parent);
+            if let Some(known) = self.known.get(&own.parent)
+                && Some(known.sign) == before
+                && now < known.read.plus(CHECK_EVERY)
+            {
+                return known.line.clone();
+            }
+            let parent = own.parent;
+            let line = line_above(own);
+            // The parent was one and the same, before and after.
+            if let Some(sign) =
+                before.filter(|&before| !line.is_empty() && sign(parent) == Some(before))
+            {
+                if self.known.len() >= PARENTS {
+                    self.known.clear();
+                }
+                self.known.insert(parent, Parent { sign, read: now, line: line.clone() });
+            }
+            line
+        }
+    }
+
+    fn line_above(mut below: Stat) -> Vec<Ancestor> {
         let mut line = Vec::new();
-        let Some(mut below) = Stat::read(key.pid).filter(|stat| stat.birth.key == key) else {
-            return line;
-        };
         while line.len() < MOST_ANCESTORS
             && let Some(above) = Stat::read(below.parent)
         {
@@ -421,6 +481,15 @@ mod linux {
             assert_eq!(mine, &ancestors(me.key)[..mine.len()]);
             assert_eq!(ancestors(ProcessKey { start: BootTime(1), ..child }), []);
             assert_eq!(arguments(ProcessKey { start: BootTime(1), ..child }), None);
+            let mut lines = Lines::default();
+            assert_eq!(lines.of(child, BootTime(5)), line);
+            assert_eq!(lines.of(child, BootTime(6)), line);
+            assert_eq!(lines.known.len(), 1);
+            // A parent that only has the pid of a former one is another.
+            let parent = lines.known.get_mut(&std::process::id()).unwrap();
+            parent.sign.inode += 1;
+            parent.line.clear();
+            assert_eq!(lines.of(child, BootTime(7)), line);
         }
 
         /// `cargo test --release -p procflow-probe --lib process -- --ignored --nocapture`
@@ -435,6 +504,8 @@ mod linux {
             };
             let depth = ancestors(me).len();
             time(&format!("{depth} ancestors"), &|| drop(ancestors(me)));
+            let lines = std::cell::RefCell::new(Lines::default());
+            time("the same, remembered", &|| drop(lines.borrow_mut().of(me, BootTime(1))));
             time("arguments", &|| drop(arguments(me)));
             time("birth", &|| drop(birth(me.pid)));
         }

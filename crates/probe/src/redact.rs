@@ -234,13 +234,18 @@ fn options(words: &[Word<'_>], marks: &mut Marks) {
     // The option before said that the secret comes now.
     let mut expected = false;
     for word in words {
-        if let Some(rule) = RULES.short.iter().find(|rule| rule.is_for(word, words)) {
+        if RULES.program.is_match(word.program())
+            && let Some(rule) = RULES.short.iter().find(|rule| rule.is_for(word, words))
+        {
             short = Some(rule);
         }
-        let named = RULES.option.is_match(word.text) && !word.text.starts_with("--no-");
+        let is_option = word.text.starts_with('-') && !word.text.starts_with("--no-");
+        let named = is_option && RULES.option.is_match(word.text);
         let by_letter = short.and_then(|short| short.option.captures(word.text).zip(Some(short)));
         let was_expected = std::mem::replace(&mut expected, named);
-        if let Some(value) = RULES.assignment.captures(word.text).and_then(|found| found.get(1)) {
+        let assigned = word.text.contains(['=', ':']);
+        let value = if assigned { RULES.assignment.captures(word.text) } else { None };
+        if let Some(value) = value.and_then(|found| found.get(1)) {
             word.mark(value.range(), marks);
         } else if let Some((found, short)) = by_letter {
             match found.get(1) {
@@ -312,6 +317,8 @@ impl Short {
 struct Rules {
     /// Where this does not match, none of the others does: a quick look at the whole line.
     hint: Regex,
+    /// A program of `short`.
+    program: Regex,
     /// An option whose value is a secret.
     option: Regex,
     /// A word that gives a name to a secret, up to its end.
@@ -377,6 +384,7 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
         hint: regex(&format!(
             r"(?i)pass|pwd?|secret|token|cred|key|auth|cookie|bearer|://|AKIA|ASIA|gh[pousr]_|github_pat|glpat|sk-|k_live|xox|AIza|npm_|hvs\.|eyJ|{programs}"
         )),
+        program: regex(&format!("^(?:{programs})$")),
         option: regex(&format!("(?i)^--?{name}$")),
         assignment: regex(&format!(r#"(?is)^-{{0,2}}{name}["']?\s*[=:]\s*(.+)$"#)),
         short: short.into(),
