@@ -8,6 +8,9 @@
 //! entered, and, for systems without sock_diag, the `netstat2` crate. A source that is told of
 //! every socket by the kernel is to join them behind the same trait.
 //!
+//! Command lines and digests of executables are told when asked for. A command line passes redacted
+//! or not at all; a digest is of what was executed, or is missing.
+//!
 //! **Not seen by either**: raw, packet, SCTP, DCCP and UDP-Lite sockets; TCP connections whose
 //! handshake is not finished (their listener answers for them); namespaces that no process has
 //! as its own and that no file under `/run/netns` or `/run/docker/netns` names (one that only a

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Regex, RegexSet};
 
 /// What stands for a secret.
 const REDACTED: &str = "[redacted]";
@@ -220,8 +220,9 @@ fn guess(arguments: &[String], marks: &mut Marks) {
         if argument.contains(char::is_whitespace) {
             options(&shell_words(i, argument), marks);
         }
-        for rule in &RULES.anywhere {
-            for found in groups(rule, argument) {
+        for rule in RULES.any.matches(argument) {
+            let rule = RULES.anywhere.get(rule);
+            for found in rule.into_iter().flat_map(|rule| groups(rule, argument)) {
                 marks.add(i, found);
             }
         }
@@ -326,6 +327,8 @@ struct Rules {
     short: Vec<Short>,
     /// What is found in the midst of an argument.
     anywhere: Vec<Regex>,
+    /// The same in one, which says which of them to try.
+    any: RegexSet,
 }
 
 /// A name ends in one of these, ...
@@ -389,6 +392,7 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
         assignment: regex(&format!(r#"(?is)^-{{0,2}}{name}["']?\s*[=:]\s*(.+)$"#)),
         short: short.into(),
         anywhere: anywhere.map(regex).into(),
+        any: RegexSet::new(anywhere).expect("fixed regular expressions"),
     }
 });
 
