@@ -94,6 +94,9 @@ fn wrong_arguments_exit_with_2() {
     lab.updater(["--once", "--tracker", "x"]).failed(2, "HOST:PORT");
     let mut tracker = lab.tracker_command();
     Answer::of(tracker.args(["9000", "--period", "1m"])).failed(2, "between 1 ms and 1 s");
+    let mut tracker = lab.tracker_command();
+    let arguments = ["9000", "--command-lines", "--redact", "(x"];
+    Answer::of(tracker.args(arguments)).failed(2, "not a regular expression: unclosed group");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use procflow_binding::WhichNamespace;
 use procflow_core::Protocol;
-use procflow_probe::Choice;
+use procflow_probe::{Choice, Pattern};
 
 use crate::moment::Moment;
 
@@ -75,6 +75,25 @@ pub(crate) struct Args {
     /// the kernel had refused it. Repeatable.
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub(crate) without_program: Vec<String>,
+
+    /// Record the command lines of processes, without what looks like a secret in them: values of
+    /// options and variables that are called so, passwords in URLs, keys of known shapes.
+    #[arg(long)]
+    pub(crate) command_lines: bool,
+
+    /// Black out in command lines what this regular expression matches, or its first group where it
+    /// has one. Arguments are separated by one space. Repeatable.
+    #[arg(long, value_name = "REGEX", requires = "command_lines")]
+    pub(crate) redact: Vec<Pattern>,
+
+    /// Black out nothing but what --redact says.
+    #[arg(long, requires = "command_lines")]
+    pub(crate) no_default_redaction: bool,
+
+    /// Record the SHA-256 of the executables of processes. They are read in the background, at most
+    /// 200 MiB a second, each once.
+    #[arg(long)]
+    pub(crate) digests: bool,
 
     /// How long events are kept, for updaters that come late and for questions.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]

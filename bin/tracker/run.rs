@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procflow_binding::{Incarnation, Log};
+use procflow_probe::Redaction;
 use procflow_store::{HistoryError, Recorder, StateDirectory};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,10 +56,12 @@ fn track(args: Args) -> Result<(), Failure> {
     let Some(port) = args.port else { return keys_only(state, &args) };
     state.lock()?;
     let boot = procflow_probe::boot_id()?;
+    let redaction = Redaction::new(!args.no_default_redaction, args.redact.clone());
     let options = procflow_probe::Options {
         period: args.period,
         ring: args.ring,
-        arguments: false,
+        arguments: args.command_lines.then_some(redaction),
+        digests: args.digests,
         leave_out: args.without_program.clone(),
     };
     let mut source = procflow_probe::open(args.source.into(), &options)?;

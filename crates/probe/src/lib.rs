@@ -9,6 +9,9 @@
 //! the kernel tells that processes start and sockets end. For systems without sock_diag there is
 //! the `netstat2` crate.
 //!
+//! Command lines and digests of executables are told when asked for. A command line passes redacted
+//! or not at all; a digest is of what was executed, or is missing.
+//!
 //! **Not seen by looking**: raw, packet, SCTP, DCCP and UDP-Lite sockets; TCP connections whose
 //! handshake is not finished (their listener answers for them); namespaces that no process has
 //! as its own and that no file under `/run/netns` or `/run/docker/netns` names (one that only a
@@ -28,6 +31,8 @@ mod pace;
 mod polled;
 mod portable;
 mod process;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+mod redact;
 mod source;
 
 #[cfg(target_os = "linux")]
@@ -36,6 +41,10 @@ mod capability;
 mod conntrack;
 #[cfg(target_os = "linux")]
 mod destroy;
+#[cfg(target_os = "linux")]
+mod detailed;
+#[cfg(target_os = "linux")]
+mod digest;
 #[cfg(have_bpf)]
 mod ebpf;
 #[cfg(target_os = "linux")]
@@ -55,6 +64,8 @@ mod proc_connector;
 #[cfg(target_os = "linux")]
 mod procfs;
 #[cfg(target_os = "linux")]
+mod recent;
+#[cfg(target_os = "linux")]
 mod sock_diag;
 #[cfg(target_os = "linux")]
 mod subscription;
@@ -62,4 +73,5 @@ mod subscription;
 pub use clock::now;
 pub use error::ProbeError;
 pub use host::{boot_id, hostname};
+pub use redact::{BadPattern, Pattern, Redaction};
 pub use source::{Batch, Choice, Count, Options, Shortfall, Source, open};

@@ -7,7 +7,7 @@ use procflow_binding::{BootTime, Change, Clock, ClockSample, Coverage};
 
 use crate::account::{Account, Glance, Look};
 use crate::pace::{Due, Pace};
-use crate::source::{Batch, Shortfall, Source};
+use crate::source::{Batch, Informed, Shortfall, Source};
 use crate::{ProbeError, clock};
 
 /// The real-time clock is told at least this often, even when it runs as it should: whoever joins
@@ -136,6 +136,8 @@ impl<T: Taker> Polled<T> {
         Ok(Batch { changes, watched_until })
     }
 }
+
+impl<T: Taker> Informed for Polled<T> {}
 
 /// Whether a clock sample says more than the one that was told last.
 pub(crate) fn worth_telling(told: Option<ClockSample>, sample: ClockSample) -> bool {

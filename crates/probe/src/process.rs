@@ -3,7 +3,9 @@
 //! gone a moment later.
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Birth, Facts, birth, effective_user, parent, sees_all_pids};
+pub(crate) use linux::{
+    Birth, Facts, Lines, ancestors, arguments, birth, effective_user, sees_all_pids,
+};
 
 /// Container id and systemd unit, as a process's cgroup paths name them.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -96,15 +98,17 @@ mod linux {
     use std::collections::HashMap;
     use std::ffi::OsString;
     use std::fs;
+    use std::io::Read;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
     use std::path::PathBuf;
 
     use nix::sys::stat::{FileStat, stat};
     use nix::unistd::{Uid, User};
-    use procflow_binding::{BootTime, Process, ProcessKey};
+    use procflow_binding::{Ancestor, BootTime, MOST_ANCESTORS, Process, ProcessKey};
 
     use super::Surroundings;
+    use crate::redact::MOST_BYTES;
 
     /// A process that starts is often another program a moment later (fork, exec) and in another
     /// cgroup; so long it is looked at often, and whenever it was told to be another program.
@@ -113,6 +117,8 @@ mod linux {
     const YOUNG_EVERY: u64 = 50_000_000;
     /// How old the facts of others may get.
     const CHECK_EVERY: u64 = 1_000_000_000;
+    /// How many parents' lines are remembered.
+    const PARENTS: usize = 1024;
     /// How long a user's name is believed. Asking for one may go over the network (nsswitch).
     const USERS_EVERY: u64 = 600_000_000_000;
     /// How many users' names are kept.
@@ -128,24 +134,132 @@ mod linux {
 
     /// Reads when a process started.
     pub(crate) fn birth(pid: u32) -> Option<Birth> {
-        let stat = procfs::process::Process::new(pid.try_into().ok()?)
-            .and_then(|process| process.stat())
-            .ok()?;
-        let nanoseconds = u128::from(stat.starttime) * 1_000_000_000
-            / u128::from(procfs::ticks_per_second().max(1));
-        Some(Birth {
-            key: ProcessKey {
-                pid,
-                start: BootTime(u64::try_from(nanoseconds).unwrap_or(u64::MAX)),
-            },
-            comm: stat.comm,
-        })
+        Some(Stat::read(pid)?.birth)
     }
 
-    /// The pid of whoever a process is a child of now; 0 for the first one, `None` when it is gone.
-    pub(crate) fn parent(pid: u32) -> Option<u32> {
-        let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
-        process.stat().ok()?.ppid.try_into().ok()
+    /// What is needed of `/proc/PID/stat`.
+    struct Stat {
+        birth: Birth,
+        /// Whose child it is now; 0 for the first process.
+        parent: u32,
+    }
+
+    impl Stat {
+        fn read(pid: u32) -> Option<Self> {
+            Self::parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+        }
+
+        /// proc_pid_stat(5). The name may hold spaces and parentheses.
+        fn parse(pid: u32, text: &[u8]) -> Option<Self> {
+            let begin = text.iter().position(|&byte| byte == b'(')?;
+            let end = text.iter().rposition(|&byte| byte == b')')?;
+            let comm = String::from_utf8_lossy(text.get(begin + 1..end)?).into_owned();
+            let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+            // The fields from the third, the state.
+            let mut fields = rest.split_ascii_whitespace();
+            let parent = fields.nth(4 - 3)?.parse().ok()?;
+            let ticks: u64 = fields.nth(22 - 5)?.parse().ok()?;
+            let nanoseconds =
+                u128::from(ticks) * 1_000_000_000 / u128::from(procfs::ticks_per_second().max(1));
+            let start = BootTime(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+            Some(Self { birth: Birth { key: ProcessKey { pid, start }, comm }, parent })
+        }
+    }
+
+    /// Who started a process, nearest first, as far as they still live. Nobody when it is gone.
+    pub(crate) fn ancestors(key: ProcessKey) -> Vec<Ancestor> {
+        Lines::default().of(key, BootTime(0))
+    }
+
+    /// The inode of a process' directory and when it was made: the kernel throws it away when the
+    /// process ends, so that the same means the same process (see `procfs.rs`), and to ask for it
+    /// costs a twentieth of asking when the process started.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    struct Sign {
+        inode: u64,
+        made: (i64, i64),
+    }
+
+    fn sign(pid: u32) -> Option<Sign> {
+        let file = fs::metadata(format!("/proc/{pid}")).ok()?;
+        Some(Sign { inode: file.ino(), made: (file.ctime(), file.ctime_nsec()) })
+    }
+
+    /// Lines of ancestors; those of processes that start others are remembered for a second.
+    #[derive(Default)]
+    pub(crate) struct Lines {
+        known: HashMap<u32, Parent>,
+    }
+
+    struct Parent {
+        sign: Sign,
+        read: BootTime,
+        /// The ancestors of its children.
+        line: Vec<Ancestor>,
+    }
+
+    impl Lines {
+        /// Who started a process, nearest first, as far as they still live. Nobody when it is gone.
+        pub(crate) fn of(&mut self, key: ProcessKey, now: BootTime) -> Vec<Ancestor> {
+            let Some(own) = Stat::read(key.pid).filter(|stat| stat.birth.key == key) else {
+                return Vec::new();
+            };
+            let before = sign(own.parent);
+            if let Some(known) = self.known.get(&own.parent)
+                && Some(known.sign) == before
+                && now < known.read.plus(CHECK_EVERY)
+            {
+                return known.line.clone();
+            }
+            let parent = own.parent;
+            let line = line_above(own);
+            // The parent was one and the same, before and after.
+            if let Some(sign) =
+                before.filter(|&before| !line.is_empty() && sign(parent) == Some(before))
+            {
+                if self.known.len() >= PARENTS {
+                    self.known.clear();
+                }
+                self.known.insert(parent, Parent { sign, read: now, line: line.clone() });
+            }
+            line
+        }
+    }
+
+    fn line_above(mut below: Stat) -> Vec<Ancestor> {
+        let mut line = Vec::new();
+        while line.len() < MOST_ANCESTORS
+            && let Some(above) = Stat::read(below.parent)
+        {
+            // Its parent may have ended meanwhile, and the pid be another's: one that began later;
+            // or, within one tick of the clock, one that is not its parent.
+            let (old, young) = (above.birth.key, below.birth.key);
+            let is_parent = || {
+                Stat::read(young.pid)
+                    .is_some_and(|now| now.birth.key == young && now.parent == old.pid)
+            };
+            if old.start > young.start || (old.start == young.start && !is_parent()) {
+                break;
+            }
+            line.push(Ancestor { key: old, comm: above.birth.comm.clone() });
+            below = above;
+        }
+        line
+    }
+
+    /// The arguments of a process as it shows them now, as far as they are told; `None` when it is
+    /// gone, and for what has none (threads of the kernel).
+    pub(crate) fn arguments(key: ProcessKey) -> Option<Vec<String>> {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(format!("/proc/{}/cmdline", key.pid)).ok()?;
+        file.take(MOST_BYTES as u64).read_to_end(&mut bytes).ok()?;
+        // It was read by pid: is it still the same process?
+        birth(key.pid).filter(|birth| birth.key == key)?;
+        // Who writes its own title over them leaves zeros behind.
+        let end = bytes.iter().rposition(|&byte| byte != 0)? + 1;
+        bytes.truncate(end);
+        let text = |argument| String::from_utf8_lossy(argument).into_owned();
+        Some(bytes.split(|&byte| byte == 0).map(text).collect())
     }
 
     /// The real user of a process.
@@ -349,6 +463,55 @@ mod linux {
                 let _ = self.0.kill();
                 let _ = self.0.wait();
             }
+        }
+
+        #[test]
+        fn a_name_may_hold_anything() {
+            let text =
+                b"42 (a) R (b)\xff) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 300 9 9\n";
+            let stat = Stat::parse(42, text).unwrap();
+            assert_eq!((stat.parent, &stat.birth.comm[..]), (7, "a) R (b)\u{fffd}"));
+            assert_eq!(stat.birth.key, ProcessKey { pid: 42, start: BootTime(3_000_000_000) });
+            assert!(Stat::parse(42, b"42 (a) S 7").is_none());
+        }
+
+        #[test]
+        fn a_line_of_ancestors_is_read() {
+            let sleeper = Sleeper::run("/bin/sleep".as_ref());
+            let child = birth(sleeper.0.id()).unwrap().key;
+            let line = ancestors(child);
+            let (me, mine) = line.split_first().unwrap();
+            assert_eq!(me.key, birth(std::process::id()).unwrap().key);
+            assert_eq!(mine, &ancestors(me.key)[..mine.len()]);
+            assert_eq!(ancestors(ProcessKey { start: BootTime(1), ..child }), []);
+            assert_eq!(arguments(ProcessKey { start: BootTime(1), ..child }), None);
+            let mut lines = Lines::default();
+            assert_eq!(lines.of(child, BootTime(5)), line);
+            assert_eq!(lines.of(child, BootTime(6)), line);
+            assert_eq!(lines.known.len(), 1);
+            // A parent that only has the pid of a former one is another.
+            let parent = lines.known.get_mut(&std::process::id()).unwrap();
+            parent.sign.inode += 1;
+            parent.line.clear();
+            assert_eq!(lines.of(child, BootTime(7)), line);
+        }
+
+        /// `cargo test --release -p procflow-probe --lib process -- --ignored --nocapture`
+        #[test]
+        #[ignore = "measures"]
+        fn what_it_costs() {
+            let me = birth(std::process::id()).unwrap().key;
+            let time = |what: &str, call: &dyn Fn()| {
+                let begun = std::time::Instant::now();
+                (0..1000).for_each(|_| call());
+                println!("{what}: {:?}", begun.elapsed() / 1000);
+            };
+            let depth = ancestors(me).len();
+            time(&format!("{depth} ancestors"), &|| drop(ancestors(me)));
+            let lines = std::cell::RefCell::new(Lines::default());
+            time("the same, remembered", &|| drop(lines.borrow_mut().of(me, BootTime(1))));
+            time("arguments", &|| drop(arguments(me)));
+            time("birth", &|| drop(birth(me.pid)));
         }
 
         #[test]

@@ -4,11 +4,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use procflow_binding::{BootTime, Change, Coverage};
+use procflow_binding::{BootTime, Change, Coverage, ProcessKey};
 
 use crate::ProbeError;
 use crate::polled::Polled;
 use crate::portable::Portable;
+use crate::redact::Redaction;
 
 /// One answer of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,21 @@ pub trait Source: Send {
     /// not tell. What is neither is still on its way.
     fn counts(&mut self) -> Vec<Count> {
         Vec::new()
+    }
+}
+
+/// What the rest of this crate asks a source beside.
+pub(crate) trait Informed: Source {
+    /// Whether it tells the details of processes by itself, as they were when they mattered.
+    fn tells_details(&self) -> bool {
+        false
+    }
+
+    /// Which file a process runs, where the kernel told that.
+    #[cfg(target_os = "linux")]
+    fn runs(&self, process: ProcessKey) -> Option<crate::digest::Running> {
+        let _ = process;
+        None
     }
 }
 
@@ -173,6 +189,11 @@ pub enum Shortfall {
     PidNamespace,
     /// The system tells nothing about a process but its pid.
     ProcessDetails,
+    /// Executables came faster than their digests could be computed.
+    Digests {
+        /// Of so many processes none was computed.
+        dropped: u64,
+    },
     /// Address translations cannot be seen.
     NoTranslations {
         /// Why not.
@@ -297,6 +318,11 @@ impl fmt::Display for Shortfall {
                 "this system tells only pids: names, users and start times of processes are not \
                  known",
             ),
+            Self::Digests { dropped } => write!(
+                f,
+                "digests of executables are computed more slowly than processes start: {dropped} \
+                 processes have none"
+            ),
             Self::NoTranslations { because } => write!(
                 f,
                 "conntrack does not answer ({because}): flows whose addresses this host translates \
@@ -325,8 +351,10 @@ pub struct Options {
     /// Bytes of the ring through which the kernel tells. A reader that stands still loses events once
     /// it is full; 32 MiB hold about 300,000.
     pub ring: usize,
-    /// Whether the arguments of processes are told.
-    pub arguments: bool,
+    /// How the command lines of processes are redacted that are told; `None` tells none.
+    pub arguments: Option<Redaction>,
+    /// Whether the SHA-256 of executables is told, once it is computed.
+    pub digests: bool,
     /// Programs that are not used, as if the kernel had refused them: for tests, and for a host on
     /// which one of them is in the way.
     pub leave_out: Vec<String>,
@@ -335,7 +363,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let period = Duration::from_millis(100);
-        Self { period, ring: 32 << 20, arguments: false, leave_out: Vec::new() }
+        Self { period, ring: 32 << 20, arguments: None, digests: false, leave_out: Vec::new() }
     }
 }
 
@@ -345,6 +373,20 @@ impl Default for Options {
 /// # Errors
 /// When the chosen source does not work here, or with [`Choice::Auto`] none does.
 pub fn open(choice: Choice, options: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    detailed(chosen(choice, options)?, options)
+}
+
+#[cfg(target_os = "linux")]
+fn detailed(source: Box<dyn Informed>, options: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    Ok(Box::new(crate::detailed::Detailed::new(source, options)?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn detailed(source: Box<dyn Informed>, _: &Options) -> Result<Box<dyn Source>, ProbeError> {
+    Ok(source)
+}
+
+fn chosen(choice: Choice, options: &Options) -> Result<Box<dyn Informed>, ProbeError> {
     let period = options.period;
     let mut worse = Vec::new();
     if matches!(choice, Choice::Auto | Choice::Ebpf) {
@@ -369,23 +411,23 @@ pub fn open(choice: Choice, options: &Options) -> Result<Box<dyn Source>, ProbeE
 }
 
 #[cfg(have_bpf)]
-fn ebpf(options: &Options) -> Result<Box<dyn Source>, ProbeError> {
+fn ebpf(options: &Options) -> Result<Box<dyn Informed>, ProbeError> {
     Ok(Box::new(crate::ebpf::Told::open(options)?))
 }
 
 #[cfg(not(have_bpf))]
-fn ebpf(_: &Options) -> Result<Box<dyn Source>, ProbeError> {
+fn ebpf(_: &Options) -> Result<Box<dyn Informed>, ProbeError> {
     Err(if cfg!(target_os = "linux") { ProbeError::NotBuilt } else { ProbeError::Absent("eBPF") })
 }
 
 #[cfg(target_os = "linux")]
-fn sock_diag(period: Duration, worse: Vec<Shortfall>) -> Result<Box<dyn Source>, ProbeError> {
+fn sock_diag(period: Duration, worse: Vec<Shortfall>) -> Result<Box<dyn Informed>, ProbeError> {
     let looks = crate::look::Looks::open(period, worse)?;
     Ok(Box::new(Polled::new(looks, period)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sock_diag(_: Duration, _: Vec<Shortfall>) -> Result<Box<dyn Source>, ProbeError> {
+fn sock_diag(_: Duration, _: Vec<Shortfall>) -> Result<Box<dyn Informed>, ProbeError> {
     Err(ProbeError::Absent("sock_diag"))
 }
 

@@ -14,7 +14,7 @@ use procflow_binding::{
     BootTime, Change, Coverage, Details, GapCause, Process, ProcessKey, Role, Socket, SocketId,
 };
 use procflow_core::{Endpoint, Protocol};
-use procflow_probe::{Choice, Options, ProbeError, Shortfall, Source, open};
+use procflow_probe::{Choice, Options, ProbeError, Redaction, Shortfall, Source, open};
 use world::{alone, skip};
 
 /// The source; `None`, and loudly so, where it may not run.
@@ -115,7 +115,9 @@ fn python(program: &str, arguments: &[&str]) -> Option<(u32, String)> {
 #[test]
 fn a_connection_that_is_over_at_once_is_told_with_a_process_that_is_gone() {
     let _alone = alone();
-    let Some(mut source) = source(&Options { arguments: true, ..Options::default() }) else {
+    let Some(mut source) =
+        source(&Options { arguments: Some(Redaction::default()), ..Options::default() })
+    else {
         return;
     };
     let mut story = Story::default();
@@ -142,7 +144,8 @@ fn a_connection_that_is_over_at_once_is_told_with_a_process_that_is_gone() {
     });
     let program = "import socket,sys; c=socket.create_connection(('127.0.0.1',int(sys.argv[1]))); \
                    print(c.getsockname()[1])";
-    let Some((pid, port)) = python(program, &[&server.port().to_string()]) else { return };
+    let arguments = [&server.port().to_string(), "--password", "hunter2-of-this-test"];
+    let Some((pid, port)) = python(program, &arguments) else { return };
     accepting.join().unwrap();
 
     let client = Endpoint::new(Ipv4Addr::LOCALHOST, port.trim().parse().unwrap());
@@ -164,7 +167,10 @@ fn a_connection_that_is_over_at_once_is_told_with_a_process_that_is_gone() {
     assert_eq!(process.uid, Some(nix::unistd::getuid().as_raw()));
     let details = story.details(process.key).unwrap();
     assert_eq!(details.ancestors[0].key.pid, std::process::id());
-    assert_eq!(details.command_line.as_ref().unwrap()[1..3], ["-c", program]);
+    let line = details.command_line.as_ref().unwrap();
+    assert_eq!(line[1..3], ["-c", program]);
+    assert_eq!(line[4..], ["--password", "[redacted]"]);
+    assert!(!format!("{:?}", story.changes).contains("hunter2-of-this-test"));
 }
 
 #[test]
@@ -420,4 +426,158 @@ fn a_socket_that_a_child_inherited_belongs_to_both() {
         found.into_values().next().filter(|owners| !owners.is_empty())
     });
     assert_eq!(owners, [child.id()], "not who listened");
+}
+
+/// A copy of a program in a place of its own, and its SHA-256 as another program computes it.
+struct Copied {
+    directory: std::path::PathBuf,
+    path: std::path::PathBuf,
+}
+
+impl Copied {
+    fn bash(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("told-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("copy");
+        std::fs::copy("/bin/bash", &path).unwrap();
+        Self { directory, path }
+    }
+
+    fn sha256(&self) -> String {
+        let output = Command::new("sha256sum").arg(&self.path).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap().to_owned()
+    }
+
+    /// Runs it: it connects, says so and waits.
+    fn connect(&self, server: std::net::SocketAddr) -> std::process::Child {
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; echo; read line", server.port());
+        let mut child = Command::new(&self.path)
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        child
+    }
+
+    /// Runs it to its end.
+    fn run(&self, server: std::net::SocketAddr) -> u32 {
+        let mut child = self.connect(server);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        child.id()
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A later change would have another ctime than one before this.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+impl Story {
+    /// The digest of a process' executable, in hexadecimal.
+    fn digest(&self, pid: u32) -> Option<String> {
+        let digest = self.details(self.process(pid)?.key)?.digest?;
+        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+#[test]
+fn a_digest_is_of_what_was_executed_or_there_is_none() {
+    let _alone = alone();
+    let Some(mut source) = source(&Options { digests: true, ..Options::default() }) else {
+        return;
+    };
+    let mut story = Story::default();
+    story.follow(source.as_mut());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+
+    let (gone, deleted, written, replaced, unlinked) = (
+        Copied::bash("gone"),
+        Copied::bash("deleted"),
+        Copied::bash("written"),
+        Copied::bash("replaced"),
+        Copied::bash("unlinked"),
+    );
+    let right = gone.sha256();
+    settle();
+    let was_gone = gone.run(server);
+    let was_written = written.run(server);
+    let was_unlinked = unlinked.run(server);
+    let mut is_deleted = deleted.connect(server);
+    let mut is_replaced = replaced.connect(server);
+    // Nothing was collected since: whatever is read is read now.
+    std::fs::remove_file(&deleted.path).unwrap();
+    std::fs::remove_file(&unlinked.path).unwrap();
+    std::fs::OpenOptions::new().append(true).open(&written.path).unwrap().write_all(b"x").unwrap();
+    let other = replaced.directory.join("other");
+    std::fs::copy("/bin/sh", &other).unwrap();
+    std::fs::rename(&other, &replaced.path).unwrap();
+    // Just written, and running.
+    let fresh = Copied::bash("fresh");
+    let mut is_fresh = fresh.connect(server);
+
+    for (what, pid) in [
+        ("one that is gone", was_gone),
+        ("one whose executable is deleted", is_deleted.id()),
+        ("one whose executable was replaced", is_replaced.id()),
+        ("one whose executable was just written", is_fresh.id()),
+    ] {
+        let digest = story.until(source.as_mut(), what, |story| story.digest(pid));
+        assert_eq!(digest, right, "{what}");
+    }
+    for pid in [was_written, was_unlinked] {
+        assert!(story.process(pid).is_some());
+        assert_eq!(story.digest(pid), None);
+    }
+    // What is known is told with the process, at once.
+    let again = gone.run(server);
+    let process = |change: &Change| matches!(change, Change::Process(p) if p.key.pid == again);
+    let at = story.until(source.as_mut(), "the same again", |story| {
+        story.changes.iter().position(|(_, change)| process(change))
+    });
+    let (_, Change::Details(details)) = &story.changes[at + 1] else { panic!("no details") };
+    assert!(details.digest.is_some());
+    // What was written over is another file now.
+    let right = written.sha256();
+    let rewritten = written.run(server);
+    let digest = story.until(source.as_mut(), "the rewritten", |story| story.digest(rewritten));
+    assert_eq!(digest, right);
+    for child in [&mut is_deleted, &mut is_replaced, &mut is_fresh] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_source_that_looks_tells_details_too() {
+    let _alone = alone();
+    let options =
+        Options { arguments: Some(Redaction::default()), digests: true, ..Options::default() };
+    let mut source = match open(Choice::SockDiag, &options) {
+        Ok(source) => source,
+        Err(error) => return skip(format_args!("sock_diag does not work here: {error}")),
+    };
+    let mut story = Story::default();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let deleted = Copied::bash("looked");
+    let right = deleted.sha256();
+    let mut child = deleted.connect(listener.local_addr().unwrap());
+    std::fs::remove_file(&deleted.path).unwrap();
+    let pid = child.id();
+    let digest = story.until(source.as_mut(), "the digest", |story| story.digest(pid));
+    assert_eq!(digest, right);
+    let details = story.details(story.process(pid).unwrap().key).unwrap();
+    assert_eq!(details.ancestors[0].key.pid, std::process::id());
+    assert!(details.command_line.as_ref().unwrap()[2].starts_with("exec 3<>/dev/tcp"));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

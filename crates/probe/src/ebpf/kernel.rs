@@ -144,7 +144,7 @@ impl Kernel {
         let mut programs = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("ring", ring_bytes(options.ring))
-            .override_global("tell_arguments", &u8::from(options.arguments), true)
+            .override_global("tell_arguments", &u8::from(options.arguments.is_some()), true)
             .load(OBJECT)
             .map_err(|error| refused("the programs", &error))?;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-use procflow_binding::{Ancestor, BootTime, MOST_ANCESTORS, Process, ProcessKey};
+use procflow_binding::{Ancestor, BootTime, Process, ProcessKey};
 
 use super::processes::Inquiry;
 use super::record::Actor;
@@ -47,20 +47,7 @@ impl Inquiry for Live {
     }
 
     fn ancestors(&mut self, key: ProcessKey) -> Vec<Ancestor> {
-        let mut line = Vec::new();
-        let mut pid = key.pid;
-        let parent = |pid| process::parent(pid).filter(|&parent| parent != 0);
-        if process::birth(pid).is_none_or(|birth| birth.key != key) {
-            return line;
-        }
-        while let Some(above) = parent(pid)
-            && line.len() < MOST_ANCESTORS
-            && let Some(birth) = process::birth(above)
-        {
-            line.push(Ancestor { key: birth.key, comm: birth.comm });
-            pid = above;
-        }
-        line
+        process::ancestors(key)
     }
 
     fn user(&mut self, uid: u32) -> Option<String> {

@@ -18,16 +18,19 @@ mod record;
 
 use std::time::{Duration, Instant};
 
-use procflow_binding::{BootTime, Change, ClockSample, Coverage, Gap, GapCause, Table, diff};
+use procflow_binding::{
+    BootTime, Change, ClockSample, Coverage, Gap, GapCause, ProcessKey, Table, diff,
+};
 
 use self::bindings::Bindings;
 use self::kernel::Kernel;
 use self::live::Live;
 use self::record::Kind;
 use crate::account::Look;
+use crate::digest::Running;
 use crate::look::Looks;
 use crate::polled::{Taker, worth_telling};
-use crate::source::{Batch, Count, Options, Shortfall, Source};
+use crate::source::{Batch, Count, Informed, Options, Shortfall, Source};
 use crate::{ProbeError, clock};
 
 /// From one reading of the ring to the next. Half of it costs a fifth more processor at 1,000
@@ -301,5 +304,15 @@ impl Source for Told {
             Count { name: kind.name(), attempted, consumed: self.consumed[kind as usize], lost }
         };
         Kind::ALL.into_iter().map(of).collect()
+    }
+}
+
+impl Informed for Told {
+    fn tells_details(&self) -> bool {
+        true
+    }
+
+    fn runs(&self, process: ProcessKey) -> Option<Running> {
+        self.bindings.processes.runs(process)
     }
 }

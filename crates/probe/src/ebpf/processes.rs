@@ -11,6 +11,7 @@ use std::sync::Arc;
 use procflow_binding::{Ancestor, BootTime, Change, Details, MOST_ANCESTORS, Process, ProcessKey};
 
 use super::record::{Actor, Execution};
+use crate::digest::Running;
 use crate::process::Surroundings;
 
 /// How long a process is remembered after its end, in nanoseconds: events of its sockets may be read
@@ -49,6 +50,8 @@ struct Known {
     /// What its children's ancestors are; made when it first has one, for all of them.
     line: Option<Arc<[Ancestor]>>,
     arguments: Option<Arc<[String]>>,
+    /// Which file it runs, if its exec, or that of an ancestor, was told.
+    runs: Option<Running>,
     /// When its facts were told as they are now.
     told: Option<BootTime>,
 }
@@ -69,6 +72,7 @@ impl Processes {
                 ancestors: parent.line(parent_key),
                 line: None,
                 arguments: parent.arguments.clone(),
+                runs: parent.runs,
                 told: None,
             },
             None => Known::of(bare(&child, ask), Arc::new([])),
@@ -79,7 +83,7 @@ impl Processes {
 
     /// A process became another program.
     pub(super) fn executed(&mut self, execution: Execution, ask: &mut dyn Inquiry) {
-        let Execution { process: actor, executable, arguments } = execution;
+        let Execution { process: actor, executable, arguments, runs } = execution;
         let key = actor.key;
         let known = self
             .known
@@ -89,6 +93,7 @@ impl Processes {
         let executable = executable.or_else(|| ask.facts(key).and_then(|facts| facts.executable));
         Arc::make_mut(&mut known.process).executable = executable;
         known.arguments = arguments.map(Into::into);
+        known.runs = Some(runs);
         known.told = None;
         // What starts containers moves the process between fork and exec, sometimes in hierarchies
         // whose cgroup ids the programs do not see.
@@ -123,6 +128,9 @@ impl Processes {
         let keys: Vec<ProcessKey> = self.known.keys().copied().collect();
         self.exited.clear();
         for key in keys {
+            if let Some(known) = self.known.get_mut(&key) {
+                known.runs = None;
+            }
             match ask.facts(key) {
                 Some(facts) => self.learn(facts, ask),
                 None => self.exited.push_back((now, key)),
@@ -143,6 +151,11 @@ impl Processes {
         }
         let known = Known::of(facts, ask.ancestors(key).into());
         self.known.insert(key, known);
+    }
+
+    /// Which file a process runs, if that was told.
+    pub(super) fn runs(&self, key: ProcessKey) -> Option<Running> {
+        self.known.get(&key)?.runs
     }
 
     /// A process does something with a socket.
@@ -182,7 +195,7 @@ impl Processes {
 impl Known {
     fn of(process: Process, ancestors: Arc<[Ancestor]>) -> Self {
         let process = Arc::new(process);
-        Self { process, cgroup: 0, ancestors, line: None, arguments: None, told: None }
+        Self { process, cgroup: 0, ancestors, line: None, arguments: None, runs: None, told: None }
     }
 
     /// What it is called, who runs it and where may have changed.
@@ -243,6 +256,7 @@ fn bare(actor: &Actor, ask: &mut dyn Inquiry) -> Process {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::digest::FileVersion;
     use crate::ebpf::record::Comm;
 
     /// A system of which nothing can be read any more.
@@ -271,6 +285,11 @@ pub(super) mod tests {
         Actor { key: key(pid), uid: 1000, cgroup: 1, comm: Comm::from(comm) }
     }
 
+    fn running(at: u64) -> Running {
+        let file = FileVersion { device: 1, inode: at, changed: (0, 0) };
+        Running { file, at: BootTime(at) }
+    }
+
     /// What is told of a process at a moment.
     fn told(processes: &mut Processes, pid: u32, at: u64) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -284,6 +303,7 @@ pub(super) mod tests {
             process: actor(1, "sh"),
             executable: Some("/bin/sh".to_owned()),
             arguments: None,
+            runs: running(1),
         };
         processes.executed(execution, &mut Nobody);
         processes
@@ -300,10 +320,12 @@ pub(super) mod tests {
         assert_eq!(child.executable.as_deref(), Some("/bin/sh"));
         assert_eq!(child.user.as_deref(), Some("ada"));
         assert_eq!(details.ancestors, [Ancestor { key: key(1), comm: "sh".to_owned() }]);
+        assert_eq!(processes.runs(key(2)), Some(running(1)));
         let execution = Execution {
             process: actor(2, "curl"),
             executable: Some("/usr/bin/curl".to_owned()),
             arguments: Some(vec!["curl".to_owned(), "-s".to_owned()]),
+            runs: running(6),
         };
         processes.executed(execution, &mut Nobody);
         let [Change::Process(child), Change::Details(details)] = &told(&mut processes, 2, 6)[..]
@@ -312,6 +334,10 @@ pub(super) mod tests {
         };
         assert_eq!((&child.comm[..], child.executable.as_deref()), ("curl", Some("/usr/bin/curl")));
         assert_eq!(details.command_line.as_deref().unwrap(), ["curl", "-s"]);
+        assert_eq!(processes.runs(key(2)), Some(running(6)));
+        // After a loss it may have become yet another.
+        processes.doubt(BootTime(7), &mut Nobody);
+        assert_eq!(processes.runs(key(2)), None);
     }
 
     #[test]

@@ -5,8 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use nix::sys::stat::makedev;
 use procflow_binding::{BootTime, NamespaceId, ProcessKey};
 use procflow_core::{Endpoint, Protocol};
+
+use crate::digest::{FileVersion, Running};
 
 /// What a record tells; `enum kind` of `event.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +61,9 @@ impl Kind {
 /// Bytes of `struct event`.
 const EVENT: usize = 104;
 /// Bytes of `struct execution`.
-const EXECUTION: usize = EVENT + 8 + 1024 + 256;
+const EXECUTION: usize = EVENT + IDENTITY + 1024 + 256;
+/// Bytes between an event and a path.
+const IDENTITY: usize = 32;
 
 mod flag {
     pub(super) const HAS_OWNER: u8 = 1;
@@ -153,6 +158,8 @@ pub(super) struct Execution {
     pub(super) executable: Option<String>,
     /// `None` unless the programs were asked for them.
     pub(super) arguments: Option<Vec<String>>,
+    /// Which file the executable is.
+    pub(super) runs: Running,
 }
 
 /// A record that is not laid out as documented.
@@ -252,9 +259,13 @@ impl Record {
                 let (pid, start) = (u32::try_from(namespace).ok()?, ticks(cookie));
                 What::Forked { child: actor, parent: ProcessKey { pid, start } }
             }
-            Kind::Executed => {
-                What::Executed(Box::new(execution(fields, actor, is(flag::TRUNCATED), bytes)?))
-            }
+            Kind::Executed => What::Executed(Box::new(execution(
+                fields,
+                time,
+                actor,
+                is(flag::TRUNCATED),
+                bytes,
+            )?)),
             Kind::Exited => What::Exited { process: actor.key },
         };
         Some(Self { time, what })
@@ -293,21 +304,28 @@ fn address(family: u8, bytes: [u8; 16]) -> IpAddr {
 
 fn execution(
     mut fields: Fields<'_>,
+    at: BootTime,
     process: Actor,
     truncated: bool,
     bytes: &[u8],
 ) -> Option<Execution> {
     let path_length = usize::try_from(fields.u32()?).ok()?;
     let arguments_length = usize::try_from(fields.u32()?).ok()?;
+    let (inode, seconds) = (fields.u64()?, fields.take().map(i64::from_ne_bytes)?);
+    let (nanoseconds, device) = (fields.u32()?, fields.u32()?);
+    let device = makedev(u64::from(device >> 20), u64::from(device & 0xf_ffff));
+    let file = FileVersion { device, inode, changed: (seconds, nanoseconds.into()) };
+    let runs = Running { file, at };
     let executable = fields.0.get(..path_length).filter(|_| !truncated).and_then(path);
-    let arguments = (bytes.len() > EXECUTION).then(|| {
+    // None at all where their page was not at hand.
+    let arguments = (bytes.len() > EXECUTION && arguments_length > 0).then(|| {
         let arguments =
             bytes.get(EXECUTION..).and_then(|rest| Fields(rest).bytes(arguments_length));
         let arguments = arguments.unwrap_or_default();
         let arguments = arguments.strip_suffix(&[0]).unwrap_or(arguments);
         arguments.split(|&byte| byte == 0).map(text).collect()
     });
-    Some(Execution { process, executable, arguments })
+    Some(Execution { process, executable, arguments, runs })
 }
 
 /// Components from the last to the first, each ended by a zero byte.
@@ -372,18 +390,22 @@ mod tests {
     #[test]
     fn an_execution_is_read() {
         let mut record = bytes(Kind::Executed, 0);
-        record.extend(14u32.to_ne_bytes());
-        record.extend(11u32.to_ne_bytes());
+        record.extend(13u32.to_ne_bytes());
+        record.extend(0u32.to_ne_bytes());
+        record.extend(131_077u64.to_ne_bytes());
+        record.extend(1_700_000_000i64.to_ne_bytes());
+        record.extend(999u32.to_ne_bytes());
+        record.extend((8u32 << 20 | 300).to_ne_bytes());
         record.extend(*b"curl\0bin\0usr\0");
-        record.push(0);
-        record.truncate(EVENT + 8 + 13);
-        record[EVENT] = 13;
         record.resize(EXECUTION, 7);
         let Ok(Record { what: What::Executed(execution), .. }) = Record::parse(&record) else {
             panic!("not an execution");
         };
         let executable = Some("/usr/bin/curl".to_owned());
-        assert_eq!(*execution, Execution { process: curl(), executable, arguments: None });
+        let device = makedev(8, 300);
+        let file = FileVersion { device, inode: 131_077, changed: (1_700_000_000, 999) };
+        let runs = Running { file, at: BootTime(1_234_567_890) };
+        assert_eq!(*execution, Execution { process: curl(), executable, arguments: None, runs });
         record.extend(*b"curl\0-s\0a b\0");
         record[EVENT + 4] = 12;
         record.resize(EXECUTION + 4096, 7);

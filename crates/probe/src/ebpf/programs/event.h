@@ -56,12 +56,16 @@ struct event {
 
 enum { PATH = 1024, NAME = 256, COMPONENTS = 32, ARGUMENTS = 4096 };
 
-/* EXECUTED: an event, then the path of the executable from its last component to the root, each
+/* EXECUTED: an event, which file the executable is, its path from the last component to the root, each
  * ended by a zero byte; then the arguments, each ended by a zero byte. */
 struct execution {
 	struct event event;
 	u32 path_length;
 	u32 arguments_length;
+	u64 inode;
+	s64 changed; /* seconds and, below, nanoseconds: ctime */
+	u32 changed_nanoseconds;
+	u32 device; /* minor number in the lower 20 bits, as the kernel has it */
 	char path[PATH + NAME];
 };
 

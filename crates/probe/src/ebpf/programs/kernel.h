@@ -278,8 +278,35 @@ struct path {
 	struct dentry *dentry;
 };
 
+struct super_block {
+	u32 s_dev;
+};
+
+/* When a file was last changed has moved twice; what follows three underscores is no part of a
+ * type's name to the kernel's BTF. */
+struct timespec64 {
+	s64 tv_sec;
+	long tv_nsec;
+};
+
+struct inode {
+	unsigned long i_ino;
+	struct super_block *i_sb;
+	s64 i_ctime_sec;
+	u32 i_ctime_nsec;
+};
+
+struct inode___before_6_11 {
+	struct timespec64 __i_ctime;
+};
+
+struct inode___before_6_6 {
+	struct timespec64 i_ctime;
+};
+
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
 };
 
 struct mm_struct {
@@ -309,6 +336,7 @@ struct linux_binprm;
 /* A one-bit field, found by its relocated offset and shifts. */
 enum {
 	FIELD_BYTE_OFFSET = 0,
+	FIELD_EXISTS = 2,
 	FIELD_LSHIFT_U64 = 4,
 	FIELD_RSHIFT_U64 = 5,
 };
@@ -321,3 +349,6 @@ enum {
 		value >>= __builtin_preserve_field_info((record)->field, FIELD_RSHIFT_U64);       \
 		value != 0;                                                                       \
 	})
+
+/* Whether this kernel's structure has a field. */
+#define HAS(type, field) __builtin_preserve_field_info(((type *)0)->field, FIELD_EXISTS)

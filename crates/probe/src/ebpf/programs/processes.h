@@ -69,12 +69,40 @@ INLINE u32 write_path(char *to, struct path *path, u8 *flags)
 	return length;
 }
 
+/* Writes which file it is, so that it can be found again, and another told from it. */
+INLINE void write_identity(struct execution *execution, struct inode *inode)
+{
+	struct super_block *super_block;
+	struct timespec64 changed = {};
+
+	execution->inode = 0;
+	execution->device = 0;
+	READ(execution->inode, inode->i_ino);
+	READ(super_block, inode->i_sb);
+	READ(execution->device, super_block->s_dev);
+	if (HAS(struct inode, i_ctime_sec)) {
+		u32 nanoseconds = 0;
+
+		READ(changed.tv_sec, inode->i_ctime_sec);
+		READ(nanoseconds, inode->i_ctime_nsec);
+		/* I_CTIME_QUERIED (include/linux/fs.h, since 6.13) is no part of the time. */
+		changed.tv_nsec = nanoseconds & ~(1u << 31);
+	} else if (HAS(struct inode___before_6_11, __i_ctime)) {
+		READ(changed, ((struct inode___before_6_11 *)inode)->__i_ctime);
+	} else if (HAS(struct inode___before_6_6, i_ctime)) {
+		READ(changed, ((struct inode___before_6_6 *)inode)->i_ctime);
+	}
+	execution->changed = changed.tv_sec;
+	execution->changed_nanoseconds = changed.tv_nsec;
+}
+
 /* Set when the program is loaded: whether to tell arguments. */
 volatile const u8 tell_arguments = 0;
 
 INLINE void fill_execution(struct execution *execution, struct task_struct *task, u64 now)
 {
 	struct event *event = &execution->event;
+	struct inode *inode;
 	struct path path;
 
 	__builtin_memset(event, 0, sizeof(*event));
@@ -83,6 +111,8 @@ INLINE void fill_execution(struct execution *execution, struct task_struct *task
 	fill_actor(&event->actor);
 	execution->arguments_length = 0;
 	execution->path_length = 0;
+	READ(inode, task->mm->exe_file->f_inode);
+	write_identity(execution, inode);
 	READ(path, task->mm->exe_file->f_path);
 	execution->path_length = write_path(execution->path, &path, &event->flags);
 }
