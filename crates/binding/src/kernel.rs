@@ -55,6 +55,12 @@ pub(crate) fn speaks(protocol: Protocol) -> bool {
     matches!(protocol.0, 1 | 2 | 4 | 41 | 47 | 50 | 51 | 58 | 103 | 108 | 115 | 137)
 }
 
+/// Whether a source that says it is complete tells of every socket of this protocol. Of others it tells
+/// those that send; who only receives may have a socket all the same.
+pub(crate) fn is_followed(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::TCP | Protocol::UDP) || speaks(protocol)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

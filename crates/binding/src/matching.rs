@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use procflow_core::FlowKey;
+use procflow_core::{FlowKey, Protocol};
 
 use crate::attribute::{Holder, Owner, Quality, Reason};
 use crate::clock::BootTime;
@@ -15,6 +15,10 @@ use crate::question::Question;
 use crate::socket::{NamespaceId, Role, SocketId};
 use crate::translated::{Followed, Turned};
 use crate::verdict::{push_new, same_holders};
+
+/// How long after the end of a TCP socket its connection's last segments may come, in nanoseconds: twice
+/// the minute that Linux keeps FIN_WAIT2 and TIME_WAIT (`TCP_TIMEWAIT_LEN`, include/net/tcp.h).
+const LINGER: u64 = 120_000_000_000;
 
 /// A socket's life as far as it touches the flow, put together from its spans (one for each set of
 /// owners).
@@ -69,7 +73,12 @@ impl History {
         let owner = if exact.is_final() {
             exact.into_owner()
         } else if turned.is_empty() || matches!(exact, Match::Nobody { observed: true }) {
-            self.here(question, exact, self.unconnected(question, namespace))
+            match self.here(question, exact, self.unconnected(question, namespace)) {
+                Owner::Kernel if self.lingers(question, namespace) => {
+                    Owner::Unknown(Reason::OwnerNotSeen)
+                }
+                owner => owner,
+            }
         } else {
             let real = self.follow(question, namespace, &turned);
             self.beside(question, namespace, exact, real)
@@ -78,6 +87,17 @@ impl History {
             Owner::Kernel if translated => Owner::Unknown(Reason::OwnerNotSeen),
             owner => owner,
         }
+    }
+
+    /// Whether a TCP connection may still have been ending for a process that no longer holds it: its
+    /// last segments can come long after its socket went.
+    fn lingers(&self, question: &Question<'_>, namespace: NamespaceId) -> bool {
+        let key = &question.end.key;
+        let around = question.around();
+        let before = around.start().minus(LINGER)..=*around.end();
+        let held = |span: &Span| !matches!(*span.owners, [ProcessKey::KERNEL]);
+        key.protocol == Protocol::TCP
+            && self.connected(namespace, key, &before).into_iter().any(held)
     }
 
     /// What the sockets of a namespace say together, where nobody translates.
@@ -199,7 +219,10 @@ impl History {
             Owner::Unknown(Reason::BeforeHistory)
         } else if *around.end() > self.told_until() {
             Owner::Unknown(Reason::NotYetKnown)
-        } else if self.complete(&around) && !question.translated {
+        } else if self.complete(&around)
+            && !question.translated
+            && kernel::is_followed(question.end.key.protocol)
+        {
             Owner::Kernel
         } else {
             Owner::Unknown(Reason::NotObserved)

@@ -434,6 +434,16 @@ impl Database {
         })
     }
 
+    /// Until when anything of an incarnation was evicted, of whichever class.
+    pub(crate) fn whole_evicted(&self, incarnation: i64) -> Result<Option<u64>, HistoryError> {
+        self.run("cannot read", |connection| {
+            let sql = "SELECT max(until) FROM evicted WHERE incarnation = ?";
+            let mut statement = connection.prepare_cached(sql)?;
+            let until: Option<i64> = statement.query_row([incarnation], |row| row.get(0))?;
+            Ok(until.map(from_sql))
+        })
+    }
+
     /// The first of a class's rows of one kind whose `last` is beyond a number.
     pub(crate) fn next_chunk(
         &self,

@@ -284,6 +284,10 @@ impl Reader {
         let mut strands = Vec::new();
         let mut listed = 0;
         let mut whole_since = if begin.0 > row.begin { begin } else { BootTime(0) };
+        // A class of which nothing is left at all has no strand, but a place where it ends.
+        if let Some(until) = self.database.whole_evicted(row.id)?.filter(|&until| until > begin.0) {
+            whole_since = whole_since.max(BootTime(until));
+        }
         for class in self.database.classes(row.id)? {
             let key = (row.id, class);
             let gone = self.database.evicted(row.id, class)?;

@@ -77,7 +77,7 @@ impl Shares {
                 self.processes.get(&details.process).copied().unwrap_or(Class::Nobody)
             }
             Change::Open(open) => {
-                let class = self.holder(&open.owners);
+                let class = self.holder(&open.owners, open.socket.namespace());
                 self.sockets.insert(open.id, (class, open.owners.as_slice().into()));
                 self.forget_strangers();
                 class
@@ -99,10 +99,11 @@ impl Shares {
         if self.initial == Some(namespace) { Class::Host } else { Class::Nobody }
     }
 
-    fn holder(&self, owners: &[ProcessKey]) -> Class {
+    fn holder(&self, owners: &[ProcessKey], namespace: NamespaceId) -> Class {
         match owners.first() {
             None => Class::Nobody,
-            Some(&ProcessKey::KERNEL) => Class::Host,
+            // Users can have the kernel make sockets in namespaces of their own.
+            Some(&ProcessKey::KERNEL) => self.place(namespace),
             Some(first) => self.processes.get(first).copied().unwrap_or(Class::Nobody),
         }
     }
@@ -157,8 +158,11 @@ mod tests {
         let close = Change::Close(Close { id, last_seen: BootTime(1) });
         assert_eq!(class(&mut shares, close), Class::User(1000));
         assert_eq!(class(&mut shares, open(2, &[])), Class::Nobody);
+        // The kernel's own sockets are the host's in its own namespace; users can make it make others.
         let kernel = ProcessKey::KERNEL;
-        assert_eq!(shares.holder(&[kernel]), Class::Host);
+        assert_eq!(shares.holder(&[kernel], NamespaceId(1)), Class::Nobody);
+        shares.initial = Some(NamespaceId(1));
+        assert_eq!(shares.holder(&[kernel], NamespaceId(1)), Class::Host);
     }
 
     #[test]

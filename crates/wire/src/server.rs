@@ -276,6 +276,10 @@ impl Session {
     pub fn supply(&mut self, supply: Supply) {
         let Some(Wanted { position, .. }) = self.wanted.take() else { return };
         match (supply, position) {
+            // What is left of it went while it was told: a new conversation begins behind it.
+            (Supply::Next { .. }, Some(known)) if self.dropped_through > known.sequence => {
+                self.state = State::Finished;
+            }
             (Supply::Next { ended, position: next }, known) => {
                 if let Some((watched_until, known)) = ended.zip(known) {
                     self.place(known);

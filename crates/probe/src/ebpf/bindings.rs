@@ -26,6 +26,9 @@ const SHARED: usize = 64;
 /// resets it, it ends before its holder reads or closes it - and only by that shows who holds it.
 const AWAIT_HOLDER: u64 = 1_000_000_000;
 
+/// So many namespaces that no look has shown are remembered.
+const MOST_STRANGE: usize = 1024;
+
 /// Dated changes, in the order in which they can be applied.
 pub(super) type Changes = Vec<(BootTime, Change)>;
 
@@ -43,8 +46,9 @@ pub(super) struct Bindings {
     /// Connections that ended before anybody used them, by when they are told as ended anyway.
     ending: VecDeque<(BootTime, SocketId)>,
     namespaces: HashSet<NamespaceId>,
-    /// A namespace was named that no look has shown.
+    /// A namespace was named that no look has shown, for the first time.
     strange: bool,
+    wondered: HashSet<NamespaceId>,
     /// Identities of raw conversations, given from the top: cookies count from 1.
     next_conversation: u64,
 }
@@ -79,14 +83,25 @@ impl Bindings {
     /// The namespaces that a look showed.
     pub(super) fn namespaces(&mut self, seen: impl Iterator<Item = NamespaceId>) {
         self.namespaces = seen.collect();
+        self.wondered.retain(|id| !self.namespaces.contains(id));
+        // One that cannot be entered must not make us look at every event of its users.
+        if self.wondered.len() > MOST_STRANGE {
+            self.wondered.clear();
+        }
     }
 
-    /// Everything that a look showed is told, and what it did not show is forgotten, unless it is of
-    /// a namespace that the look missed. Ends with [`Change::Listed`].
+    fn wonder(&mut self, namespace: NamespaceId) {
+        self.strange |= !self.namespaces.contains(&namespace) && self.wondered.insert(namespace);
+    }
+
+    /// Everything that a look showed is told, and what it did not show is closed, last seen at
+    /// `watched` (when events began to be lost), unless it is of a namespace that the look missed. Ends
+    /// with [`Change::Listed`].
     pub(super) fn list(
         &mut self,
         table: &Table,
         missed: &BTreeSet<NamespaceId>,
+        watched: BootTime,
         ask: &mut dyn Inquiry,
         changes: &mut Changes,
     ) {
@@ -95,6 +110,7 @@ impl Bindings {
             self.processes.learn(process.clone(), ask);
         }
         let before = std::mem::take(&mut self.sockets);
+        self.processes.hold_nothing();
         // Of raw sockets looks show nothing.
         let raw: HashSet<SocketId> = self.conversations.drain().flat_map(|(_, ids)| ids).collect();
         self.shared.clear();
@@ -102,16 +118,26 @@ impl Bindings {
         self.ending.clear();
         for (&id, Held { socket, owners }) in &table.sockets {
             let mut owners: BTreeSet<ProcessKey> = owners.clone();
-            if let Some(was) = before.get(&id).filter(|was| was.socket == *socket) {
+            // Who has it now was seen; who had it before may have gone unheard.
+            if owners.is_empty()
+                && let Some(was) = before.get(&id).filter(|was| was.socket == *socket)
+            {
                 owners.extend(&was.owners);
             }
             let owners: Vec<ProcessKey> = owners.into_iter().take(MOST_OWNERS).collect();
             self.is_there(time, id, *socket, owners, changes);
         }
         for (id, was) in before {
+            if self.sockets.contains_key(&id) {
+                continue;
+            }
             let stays = missed.contains(&was.socket.namespace()) && was.ended.is_none();
-            if stays && !raw.contains(&id) && !self.sockets.contains_key(&id) {
+            if stays && !raw.contains(&id) {
                 self.is_there(time, id, was.socket, was.owners, changes);
+            } else {
+                // In so many words: those who keep the log by user would not know it from the listing.
+                let last_seen = was.ended.unwrap_or(watched).min(time);
+                changes.push((time, Change::Close(Close { id, last_seen })));
             }
         }
         changes.push((time, Change::Listed));
@@ -133,7 +159,26 @@ impl Bindings {
         let not_before = BootTime(0);
         let open = Open { id, socket, owners: owners.clone(), not_before };
         changes.push((time, Change::Open(open)));
-        self.sockets.insert(id, Holding::new(socket, owners));
+        self.insert(id, socket, owners);
+    }
+
+    fn insert(&mut self, id: SocketId, socket: Socket, owners: Vec<ProcessKey>) {
+        owners.iter().for_each(|&owner| self.processes.holds(owner, 1));
+        let former = self.sockets.insert(id, Holding::new(socket, owners));
+        self.let_go(former);
+    }
+
+    fn remove(&mut self, id: SocketId) -> bool {
+        let former = self.sockets.remove(&id);
+        let was = former.is_some();
+        self.let_go(former);
+        was
+    }
+
+    fn let_go(&mut self, holding: Option<Holding>) {
+        for owner in holding.into_iter().flat_map(|holding| holding.owners) {
+            self.processes.holds(owner, -1);
+        }
     }
 
     /// Takes in one record.
@@ -148,7 +193,12 @@ impl Bindings {
             }
             What::Closed { cookie } => self.closed(time, cookie, changes),
             What::Forked { child, parent } => self.processes.forked(child, parent, ask),
-            What::Executed(execution) => self.processes.executed(*execution, ask),
+            What::Executed(execution) => {
+                let key = execution.process.key;
+                if self.processes.executed(*execution, ask) {
+                    self.processes.tell(key, time, changes);
+                }
+            }
             What::Exited { process } => self.exited(time, process, changes),
         }
     }
@@ -165,7 +215,7 @@ impl Bindings {
         changes: &mut Changes,
     ) {
         let socket = socket(kind, tuple);
-        self.strange |= !self.namespaces.contains(&tuple.namespace);
+        self.wonder(tuple.namespace);
         let mut owners = Vec::new();
         if tuple.kernel {
             owners.push(ProcessKey::KERNEL);
@@ -183,14 +233,14 @@ impl Bindings {
             self.frames.entry(owner).or_default().insert(cookie);
         }
         let id = if tuple.raw {
-            let Some(id) = self.conversation(time, cookie, &socket, changes) else { return };
-            id
+            self.conversation(time, cookie, &socket, changes)
         } else {
             SocketId(cookie)
         };
         match self.sockets.get_mut(&id) {
             // A look showed it already.
             Some(known) if known.socket == socket => {
+                known.ended = None; // tried again, if it had
                 for owner in owners {
                     self.hold(time, id, owner, changes);
                 }
@@ -207,31 +257,31 @@ impl Bindings {
         }
         let open = Open { id, socket, owners: owners.clone(), not_before: time };
         changes.push((time, Change::Open(open)));
-        self.sockets.insert(id, Holding::new(socket, owners));
+        self.insert(id, socket, owners);
     }
 
-    /// The identity of one conversation of a raw socket; `None` when it is known already.
+    /// The identity of one conversation of a raw socket.
     fn conversation(
         &mut self,
         time: BootTime,
         cookie: u64,
         socket: &Socket,
         changes: &mut Changes,
-    ) -> Option<SocketId> {
-        let conversations = self.conversations.entry(cookie).or_default();
+    ) -> SocketId {
         let known = |id: &&SocketId| self.sockets.get(id).is_some_and(|h| h.socket == *socket);
-        if conversations.iter().any(|id| known(&id)) {
-            return None;
-        }
-        if conversations.len() >= MOST_CONVERSATIONS {
-            let id = conversations.remove(0);
-            self.sockets.remove(&id);
-            changes.push((time, Change::Close(Close { id, last_seen: time })));
+        let conversations = self.conversations.entry(cookie).or_default();
+        if let Some(&id) = conversations.iter().find(known) {
+            return id;
         }
         self.next_conversation += 1;
         let id = SocketId(u64::MAX - self.next_conversation);
         conversations.push(id);
-        Some(id)
+        if conversations.len() > MOST_CONVERSATIONS {
+            let oldest = conversations.remove(0);
+            self.remove(oldest);
+            changes.push((time, Change::Close(Close { id: oldest, last_seen: time })));
+        }
+        id
     }
 
     fn acting(
@@ -254,7 +304,7 @@ impl Bindings {
             self.hold(time, id, key, changes);
         } else if let Some(tuple) = tuple {
             // Older than the programs, or its beginning was lost.
-            self.strange |= !self.namespaces.contains(&tuple.namespace);
+            self.wonder(tuple.namespace);
             let connected = tuple.remote.port() != 0;
             let kind = if connected { Kind::Associated } else { Kind::Bound };
             let socket = socket(kind, &tuple);
@@ -262,7 +312,7 @@ impl Bindings {
             let not_before = BootTime(0);
             let open = Open { id, socket, owners: owners.clone(), not_before };
             changes.push((time, Change::Open(open)));
-            self.sockets.insert(id, Holding::new(socket, owners));
+            self.insert(id, socket, owners);
         }
     }
 
@@ -274,11 +324,12 @@ impl Bindings {
             return;
         }
         holding.owners.insert(at, owner);
+        self.processes.holds(owner, 1);
         let owners = holding.owners.clone();
         self.note_shared(id, &owners);
         changes.push((time, Change::Owners(Owners { id, owners, not_before: time })));
         if let Some(ended) = self.sockets.get(&id).and_then(|holding| holding.ended) {
-            self.sockets.remove(&id);
+            self.remove(id);
             changes.push((ended, Change::Close(Close { id, last_seen: ended })));
         }
     }
@@ -291,7 +342,7 @@ impl Bindings {
             self.ending.pop_front();
             let ended = self.sockets.get(&id).and_then(|holding| holding.ended);
             if let Some(ended) = ended {
-                self.sockets.remove(&id);
+                self.remove(id);
                 changes.push((ended, Change::Close(Close { id, last_seen: ended })));
             }
         }
@@ -309,7 +360,7 @@ impl Bindings {
         }
         let conversations = self.conversations.remove(&cookie).unwrap_or_default();
         for id in std::iter::once(SocketId(cookie)).chain(conversations) {
-            if self.sockets.remove(&id).is_some() {
+            if self.remove(id) {
                 changes.push((time, Change::Close(Close { id, last_seen: time })));
             }
         }
@@ -329,6 +380,7 @@ impl Bindings {
                 && let Ok(at) = holding.owners.binary_search(&process)
             {
                 holding.owners.remove(at);
+                self.processes.holds(process, -1);
                 let owners = holding.owners.clone();
                 changes.push((time, Change::Owners(Owners { id, owners, not_before: time })));
             }
@@ -585,7 +637,7 @@ mod tests {
             processes: [facts(2)].into(),
             ..Table::default()
         };
-        bindings.list(&table, &[].into(), &mut Nobody, &mut changes);
+        bindings.list(&table, &[].into(), BootTime(15), &mut Nobody, &mut changes);
         let opens: Vec<&Open> = changes
             .iter()
             .filter_map(
@@ -593,13 +645,11 @@ mod tests {
             )
             .collect();
         assert_eq!(opens.len(), 1);
-        assert_eq!(
-            (&opens[0].owners[..], opens[0].not_before),
-            (&[key(1), key(2)][..], BootTime(0))
-        );
+        assert_eq!((&opens[0].owners[..], opens[0].not_before), (&[key(2)][..], BootTime(0)));
         assert_eq!(changes.last(), Some(&(BootTime(20), Change::Listed)));
         // Told again by the kernel, it is nothing new; and what was forgotten cannot close.
         changes.clear();
+        let before = opened(Kind::Bound, 5, tuple(Protocol::UDP, 53, 0), Some(2));
         bindings.apply(Record { time: BootTime(21), what: before }, &mut Nobody, &mut changes);
         let what = What::Closed { cookie: 6 };
         bindings.apply(Record { time: BootTime(22), what }, &mut Nobody, &mut changes);
@@ -620,7 +670,18 @@ mod tests {
         }
         changes.clear();
         let table = Table { time: BootTime(20), ..Table::default() };
-        bindings.list(&table, &[NamespaceId(2)].into(), &mut Nobody, &mut changes);
+        bindings.list(&table, &[NamespaceId(2)].into(), BootTime(15), &mut Nobody, &mut changes);
+        // The others are told as gone, last seen when events began to be lost.
+        let mut closed = Vec::new();
+        changes.retain(|(_, change)| match change {
+            Change::Close(close) => {
+                closed.push((close.id.0, close.last_seen.0));
+                false
+            }
+            change => !matches!(change, Change::Process(_)),
+        });
+        closed.sort_unstable();
+        assert_eq!(closed, [(5, 15), (u64::MAX - 1, 15)]);
         let [(_, Change::Open(stays)), (_, Change::Listed)] = &changes[..] else {
             panic!("{changes:?}");
         };

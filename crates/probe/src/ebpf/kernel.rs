@@ -5,6 +5,7 @@
 //! [`Missing`] says what is lost by that.
 
 use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::{
@@ -47,7 +48,7 @@ enum Without {
 }
 
 /// Every program of `programs/`, with what it needs and what it is good for.
-const PROGRAMS: [(&str, Hook, Without); 18] = [
+const PROGRAMS: [(&str, Hook, Without); 19] = [
     ("made", Hook::CgroupSock, Without::Nothing),
     ("released", Hook::CgroupSock, Without::Nothing),
     ("tcp", Hook::SockOps, Without::Nothing),
@@ -114,10 +115,12 @@ const PROGRAMS: [(&str, Hook, Without); 18] = [
         Hook::Tracepoint("sched_process_fork"),
         Without::Loses("who started a process that exits at once is not known"),
     ),
+    (
+        "exited",
+        Hook::Tracepoint("sched_process_exit"),
+        Without::Loses("that a process ended is not known, so that nothing of it is forgotten"),
+    ),
 ];
-
-/// `exited` only saves memory; listed apart because nothing is lost without it.
-const EXITED: (&str, Hook) = ("exited", Hook::Tracepoint("sched_process_exit"));
 
 /// The programs, running.
 pub(super) struct Kernel {
@@ -127,8 +130,8 @@ pub(super) struct Kernel {
     epochs: u32,
     /// What could not be used.
     pub(super) missing: Vec<Missing>,
-    /// Keeps the programs attached.
-    _programs: Ebpf,
+    /// Attached as long as this is kept.
+    programs: Ebpf,
 }
 
 impl Kernel {
@@ -168,10 +171,6 @@ impl Kernel {
                 }
             }
         }
-        // Without it processes are forgotten by their age alone.
-        let (name, hook) = EXITED;
-        let _ = attach(&mut programs, name, hook, &btf, &cgroup);
-
         let take = |programs: &mut Ebpf, name| {
             programs.take_map(name).ok_or(ProbeError::Absent("a map of the programs"))
         };
@@ -185,7 +184,7 @@ impl Kernel {
             epoch: epoch.map_err(map)?,
             epochs: 0,
             missing,
-            _programs: programs,
+            programs,
         })
     }
 
@@ -211,11 +210,29 @@ impl Kernel {
         Ok(losses)
     }
 
+    /// How often the kernel did not run a program on a tracepoint because the same one was running on
+    /// that processor, interrupted (`__bpf_trace_run`, kernel/trace/bpf_trace.c). What it would have
+    /// told is lost, and no count of the programs' own says so.
+    pub(super) fn misses(&self) -> u64 {
+        let of = |program: &Program| {
+            let fd = program.fd().ok()?.as_fd().as_raw_fd();
+            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            misses_of(&text)
+        };
+        self.programs.programs().filter_map(|(_, program)| of(program)).sum()
+    }
+
     /// Makes the programs tell again what they told before.
     pub(super) fn begin_epoch(&mut self) -> Result<(), ProbeError> {
         self.epochs = self.epochs.wrapping_add(1);
         self.epoch.set(0, self.epochs, 0).map_err(|error| refused("the programs' epoch", &error))
     }
+}
+
+/// The line `recursion_misses:` of a program's fdinfo (Linux 5.12).
+fn misses_of(fdinfo: &str) -> Option<u64> {
+    let line = fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    line.trim().parse().ok()
 }
 
 /// The kernel wants a power of two, of whole pages.
@@ -307,4 +324,24 @@ fn try_attach(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_did_not_run_is_read() {
+        let fdinfo =
+            "pos:\t0\nprog_type:\t26\nrun_cnt:\t7\nrecursion_misses:\t3\nverified_insns:\t9\n";
+        assert_eq!(misses_of(fdinfo), Some(3));
+        assert_eq!(misses_of("prog_type:\t26\n"), None);
+    }
+
+    #[test]
+    fn a_ring_is_a_power_of_two() {
+        assert_eq!(ring_bytes(0), 4096);
+        assert_eq!(ring_bytes(5000), 8192);
+        assert_eq!(ring_bytes(usize::MAX), 1 << 30);
+    }
 }

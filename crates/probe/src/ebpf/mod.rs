@@ -102,6 +102,12 @@ pub(crate) struct Told {
     clock: Option<(Instant, ClockSample)>,
     /// When translations were asked for last.
     translated: Option<(Instant, BootTime)>,
+    /// What is to be told with the next answer, because the last one failed.
+    pending: bindings::Changes,
+    /// The first loss since everything was listed last.
+    first_loss: Option<BootTime>,
+    /// How often the kernel did not run a program.
+    misses: u64,
     /// Events that were lost, or could not be understood, until everything was listed last.
     lost: u64,
     consumed: [u64; Kind::ALL.len()],
@@ -130,6 +136,9 @@ impl Told {
             around: None,
             clock: None,
             translated: None,
+            pending: Vec::new(),
+            first_loss: None,
+            misses: 0,
             lost: 0,
             consumed: [0; Kind::ALL.len()],
             malformed: 0,
@@ -141,12 +150,17 @@ impl Told {
 
     /// Everything that there is, from a look. What the ring held was taken before; what it gets
     /// meanwhile is merged by the sockets' cookies.
-    fn list(&mut self, changes: &mut bindings::Changes) -> Result<BootTime, ProbeError> {
+    /// What it does not show was there until `watched`.
+    fn list(
+        &mut self,
+        watched: BootTime,
+        changes: &mut bindings::Changes,
+    ) -> Result<BootTime, ProbeError> {
         // Nobody holds a connection in TIME_WAIT. When it was open it was told, and would now
         // be told again without its owner.
         let Look { table, missed, .. } = self.looks.living()?;
         self.look_around(&table, changes);
-        self.bindings.list(&table, &missed, self.live.at(table.time), changes);
+        self.bindings.list(&table, &missed, watched, self.live.at(table.time), changes);
         self.note_shortfalls();
         Ok(table.time)
     }
@@ -172,6 +186,56 @@ impl Told {
         self.around = Some((Instant::now(), now));
     }
 
+    /// Everything since the last call.
+    fn collect_into(&mut self, changes: &mut bindings::Changes) -> Result<(), ProbeError> {
+        let now = clock::now()?;
+        self.read_clock(changes)?;
+        if self.around.is_none() {
+            self.until = self.list(now, changes)?;
+        }
+        let mut taken = self.drain(now, changes);
+        self.busy = taken > 0;
+        let losses = self.kernel.losses()?;
+        self.first_loss = self.first_loss.into_iter().chain(losses.first).min();
+        if self.lost_by(&losses) > self.lost {
+            // What waits is older than the look that follows, and must not be merged into it later.
+            while taken == MOST_EVENTS {
+                taken = self.drain(now, changes);
+            }
+            self.resync(changes)?;
+        }
+        let strange = self.bindings.take_strange();
+        let since = self.around.as_ref().map_or(Duration::MAX, |(when, _)| when.elapsed());
+        if since >= SURROUNDINGS || (strange && since >= STRANGE) {
+            let before = self.around.as_ref().map(|(_, table)| table.time);
+            let table = self.looks.surroundings()?;
+            self.look_around(&table, changes);
+            self.note_shortfalls();
+            let misses = self.kernel.misses();
+            if misses > self.misses {
+                self.misses = misses;
+                self.first_loss = self.first_loss.into_iter().chain(before).min();
+            }
+        }
+        if self.translated.is_none_or(|(when, _)| when.elapsed() >= TRANSLATIONS) {
+            changes.extend(self.looks.told(now));
+            self.translated = Some((Instant::now(), now));
+        }
+        self.bindings.settle(now, changes);
+        self.bindings.processes.forget(now);
+        if taken < MOST_EVENTS {
+            let translated = self.translated.map_or(now, |(_, until)| until);
+            self.until = self.until.max(now.minus(SETTLED).min(translated));
+        }
+        Ok(())
+    }
+
+    /// Everything that was not told: for want of room, because it could not be understood, or because
+    /// the kernel did not run a program.
+    fn lost_by(&self, losses: &Losses) -> u64 {
+        losses.lost() + self.malformed + self.misses
+    }
+
     /// Takes what waits in the ring.
     fn drain(&mut self, now: BootTime, changes: &mut bindings::Changes) -> usize {
         let live = self.live.at(now);
@@ -190,21 +254,17 @@ impl Told {
     }
 
     /// Events got lost: everything is listed again, and all since the first loss is a gap.
-    fn resync(
-        &mut self,
-        losses: &Losses,
-        changes: &mut bindings::Changes,
-    ) -> Result<(), ProbeError> {
+    fn resync(&mut self, changes: &mut bindings::Changes) -> Result<(), ProbeError> {
         // Sockets tell again who uses them, as they are used.
         self.kernel.begin_epoch()?;
         // What is lost from here on is not covered by the listing.
-        let lost = self.kernel.losses()?.lost() + self.malformed;
+        let lost = self.lost_by(&self.kernel.losses()?);
         let mut listing = Vec::new();
-        let before = self.around.as_ref().map(|(_, table)| table.time);
         let time = clock::now()?;
         self.bindings.processes.doubt(time, self.live.at(time));
-        let end = self.list(&mut listing)?;
-        let begin = losses.first.or(before).unwrap_or(end);
+        let begin = self.first_loss.unwrap_or(time);
+        let end = self.list(begin, &mut listing)?;
+        self.first_loss = None;
         let gap = Gap { begin, end, cause: GapCause::EventsLost };
         changes.push((end, Change::Gap(gap)));
         changes.append(&mut listing);
@@ -257,36 +317,15 @@ impl Source for Told {
     }
 
     fn collect(&mut self) -> Result<Batch, ProbeError> {
-        let now = clock::now()?;
-        let mut changes = Vec::new();
-        self.read_clock(&mut changes)?;
-        if self.around.is_none() {
-            self.until = self.list(&mut changes)?;
+        // What was taken from the ring before something failed is told with the next answer.
+        let mut changes = std::mem::take(&mut self.pending);
+        match self.collect_into(&mut changes) {
+            Ok(()) => Ok(Batch { changes, watched_until: self.until }),
+            Err(error) => {
+                self.pending = changes;
+                Err(error)
+            }
         }
-        let taken = self.drain(now, &mut changes);
-        self.busy = taken > 0;
-        let losses = self.kernel.losses()?;
-        if losses.lost() + self.malformed > self.lost {
-            self.resync(&losses, &mut changes)?;
-        }
-        let strange = self.bindings.take_strange();
-        let since = self.around.as_ref().map_or(Duration::MAX, |(when, _)| when.elapsed());
-        if since >= SURROUNDINGS || (strange && since >= STRANGE) {
-            let table = self.looks.surroundings()?;
-            self.look_around(&table, &mut changes);
-            self.note_shortfalls();
-        }
-        if self.translated.is_none_or(|(when, _)| when.elapsed() >= TRANSLATIONS) {
-            changes.extend(self.looks.told(now));
-            self.translated = Some((Instant::now(), now));
-        }
-        self.bindings.settle(now, &mut changes);
-        self.bindings.processes.forget(now);
-        if taken < MOST_EVENTS {
-            let translated = self.translated.map_or(now, |(_, until)| until);
-            self.until = self.until.max(now.minus(SETTLED).min(translated));
-        }
-        Ok(Batch { changes, watched_until: self.until })
     }
 
     fn pause(&self) -> Duration {

@@ -18,10 +18,6 @@ use crate::process::Surroundings;
 /// after the one of its exit.
 const LINGER: u64 = 10_000_000_000;
 
-/// Facts are told again when they were last told longer ago than this, in nanoseconds: a log drops
-/// what it told of processes that hold no socket.
-const TELL_EVERY: u64 = 60_000_000_000;
-
 /// What can be asked of the running system.
 pub(super) trait Inquiry {
     /// The facts of a process, unless it is gone.
@@ -54,6 +50,8 @@ struct Known {
     runs: Option<Running>,
     /// When its facts were told as they are now.
     told: Option<BootTime>,
+    /// How many open sockets it is told to hold.
+    holds: usize,
 }
 
 impl Processes {
@@ -74,6 +72,7 @@ impl Processes {
                 arguments: parent.arguments.clone(),
                 runs: parent.runs,
                 told: None,
+                holds: 0,
             },
             None => Known::of(bare(&child, ask), Arc::new([])),
         };
@@ -81,8 +80,8 @@ impl Processes {
         known.update(child, ask);
     }
 
-    /// A process became another program.
-    pub(super) fn executed(&mut self, execution: Execution, ask: &mut dyn Inquiry) {
+    /// A process became another program. Whether it was told of before, so that it must be now.
+    pub(super) fn executed(&mut self, execution: Execution, ask: &mut dyn Inquiry) -> bool {
         let Execution { process: actor, executable, arguments, runs } = execution;
         let key = actor.key;
         let known = self
@@ -94,7 +93,7 @@ impl Processes {
         Arc::make_mut(&mut known.process).executable = executable;
         known.arguments = arguments.map(Into::into);
         known.runs = Some(runs);
-        known.told = None;
+        let was_told = known.told.take().is_some();
         // What starts containers moves the process between fork and exec, sometimes in hierarchies
         // whose cgroup ids the programs do not see.
         if let Some(found) = ask.surroundings(&actor) {
@@ -103,6 +102,7 @@ impl Processes {
             known.cgroup = actor.cgroup;
         }
         known.update(actor, ask);
+        was_told
     }
 
     /// A process ended.
@@ -170,7 +170,20 @@ impl Processes {
         }
     }
 
-    /// Tells what is known of a process, unless it was told just so a moment ago.
+    /// A process comes to hold so many sockets more.
+    pub(super) fn holds(&mut self, key: ProcessKey, more: isize) {
+        if let Some(known) = self.known.get_mut(&key) {
+            known.holds = known.holds.saturating_add_signed(more);
+        }
+    }
+
+    /// Nothing that is open is known any more.
+    pub(super) fn hold_nothing(&mut self) {
+        self.known.values_mut().for_each(|known| known.holds = 0);
+    }
+
+    /// Tells what is known of a process, unless it was told just so. One that holds no socket is told
+    /// anew: who keeps a log forgets those.
     pub(super) fn tell(
         &mut self,
         key: ProcessKey,
@@ -178,7 +191,7 @@ impl Processes {
         changes: &mut Vec<(BootTime, Change)>,
     ) {
         let Some(known) = self.known.get_mut(&key) else { return };
-        if known.told.is_some_and(|told| time < told.plus(TELL_EVERY)) {
+        if known.told.is_some() && known.holds > 0 {
             return;
         }
         known.told = Some(time);
@@ -195,7 +208,16 @@ impl Processes {
 impl Known {
     fn of(process: Process, ancestors: Arc<[Ancestor]>) -> Self {
         let process = Arc::new(process);
-        Self { process, cgroup: 0, ancestors, line: None, arguments: None, runs: None, told: None }
+        Self {
+            process,
+            cgroup: 0,
+            ancestors,
+            line: None,
+            arguments: None,
+            runs: None,
+            told: None,
+            holds: 0,
+        }
     }
 
     /// What it is called, who runs it and where may have changed.
@@ -354,17 +376,19 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn facts_are_told_when_they_change_and_now_and_then() {
+    fn facts_are_told_when_they_change_and_to_who_may_have_forgotten_them() {
         let mut processes = shell();
         assert_eq!(told(&mut processes, 1, 0).len(), 1);
+        processes.holds(key(1), 1);
         processes.acts(actor(1, "sh"), &mut Nobody);
-        assert!(told(&mut processes, 1, 1).is_empty());
-        assert_eq!(told(&mut processes, 1, TELL_EVERY).len(), 1);
+        assert!(told(&mut processes, 1, 1).is_empty(), "it holds a socket: nobody forgot it");
         processes.acts(actor(1, "renamed"), &mut Nobody);
-        let [Change::Process(process)] = &told(&mut processes, 1, TELL_EVERY)[..] else {
+        let [Change::Process(process)] = &told(&mut processes, 1, 2)[..] else {
             panic!("not told");
         };
         assert_eq!(process.comm, "renamed");
+        processes.holds(key(1), -1);
+        assert_eq!(told(&mut processes, 1, 3).len(), 1);
         // One that was never heard of, and is gone, has what the event says.
         processes.acts(actor(9, "ghost"), &mut Nobody);
         let [Change::Process(process)] = &told(&mut processes, 9, 1)[..] else {

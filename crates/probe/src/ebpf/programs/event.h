@@ -112,12 +112,13 @@ INLINE void *reserve(u32 kind, u64 size, u64 now)
 	if (counted && kind < KINDS) {
 		struct count *count = &counted->kinds[kind];
 
-		count->attempted++;
+		/* An interrupt may count between reading and writing. */
+		__sync_fetch_and_add(&count->attempted, 1);
 		if (!room) {
 			if (!count->first_lost || count->epoch != epoch)
 				count->first_lost = now;
 			count->epoch = epoch;
-			count->lost++;
+			__sync_fetch_and_add(&count->lost, 1);
 		}
 	}
 	return room;

@@ -316,6 +316,7 @@ struct mm_struct {
 };
 
 struct task_struct {
+	u32 flags;
 	s32 pid;
 	s32 tgid;
 	u64 start_boottime;

@@ -119,7 +119,9 @@ INLINE void fill_tuple(struct event *event, struct sock *sk)
 	event->remote_port = swapped(sk->__sk_common.skc_dport);
 	event->namespace = sk->__sk_common.skc_net.net->net_cookie;
 	event->flags |= HAS_TUPLE;
-	if (BIT(sk, sk_kern_sock))
+	/* Of TCP the mark proves nothing: the subflows of a process' MPTCP connection bear it, and what a
+	 * listener of the kernel's accepts until somebody takes it. */
+	if (event->protocol != IPPROTO_TCP && BIT(sk, sk_kern_sock))
 		event->flags |= KERNEL;
 	__builtin_memset(event->local, 0, sizeof(event->local));
 	__builtin_memset(event->remote, 0, sizeof(event->remote));
@@ -166,8 +168,11 @@ INLINE struct event *begin(u32 kind, struct actor *owner, u64 now, u64 when)
 SECTION("cgroup/sock_create")
 int made(struct bpf_sock *ctx)
 {
-	struct holding *holding = bpf_sk_storage_get(&holdings, ctx, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct holding *holding;
 
+	if (is_kernel_thread())
+		return 1;
+	holding = bpf_sk_storage_get(&holdings, ctx, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (holding) {
 		holding->since = bpf_ktime_get_boot_ns();
 		holding->epoch = epoch;
@@ -426,6 +431,9 @@ INLINE int used(struct sock *sk)
 
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
+	/* A socket that a process gave to the kernel (a block device's) is still that process'. */
+	if (is_kernel_thread())
+		return 0;
 	holding = bpf_sk_storage_get(&holdings, sk, NULL, 0);
 	if (!holding) {
 		/* Older than these programs, or the kernel's own. */
@@ -440,6 +448,9 @@ INLINE int used(struct sock *sk)
 	pid = current_pid();
 	start = current_start();
 	protocol = sk->sk_protocol;
+	/* It has a peer no longer: connect(2) with AF_UNSPEC passes no hook. */
+	if ((holding->flags & PEER) && !sk->__sk_common.skc_dport)
+		holding->flags &= ~(TOLD | PEER);
 	if (protocol == IPPROTO_UDP && !(holding->flags & TOLD) && sk->__sk_common.skc_num) {
 		struct event *event;
 		int peer = sk->__sk_common.skc_dport && !(holding->flags & MANY);
@@ -461,6 +472,7 @@ INLINE int used(struct sock *sk)
 		return 0;
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) {
 		own(holding); /* told with what leaves next, see `leaving` */
+		holding->talk.family = 0;
 		return 0;
 	}
 	if (!sk->__sk_common.skc_num)
@@ -609,12 +621,13 @@ int framing(u64 *ctx)
 	struct framer *last, now_sends = {};
 	u8 header[IPV6_HEADER] = {};
 	struct event *event;
-	u64 key = (u64)sk, now;
+	u64 key = 0, now;
 	u16 protocol;
 	u8 *at;
 
 	if (!sk || sk->__sk_common.skc_family != AF_PACKET)
 		return 0;
+	READ(key, skb->sk); /* the address as a mere number */
 	protocol = swapped(skb->protocol);
 	at = skb->head + skb->network_header;
 	if (protocol == ETH_P_IP) {
@@ -642,7 +655,9 @@ int framing(u64 *ctx)
 	event = begin(ASSOCIATED, &now_sends.actor, now, now);
 	if (!event)
 		return 0;
-	fill_talk(event, &now_sends.talk, sk->__sk_common.skc_net.net->net_cookie, key, FRAMES);
+	/* An address is given again, and several may send: each process' sending is a thing of its own. */
+	fill_talk(event, &now_sends.talk, sk->__sk_common.skc_net.net->net_cookie,
+		  key ^ (now_sends.actor.start << 16) ^ now_sends.actor.pid, FRAMES);
 	submit(event);
 	bpf_map_update_elem(&framers, &key, &now_sends, 0);
 	return 0;
@@ -662,7 +677,7 @@ int released(struct bpf_sock *ctx)
 	now = bpf_ktime_get_boot_ns();
 	if (ctx->protocol == IPPROTO_TCP) {
 		/* Nobody read or wrote, but whoever closes it last held it. */
-		if (!(holding->flags & ACCEPTED))
+		if (!(holding->flags & ACCEPTED) || is_kernel_thread())
 			return 1;
 		fill_actor(&holding->owner);
 		event = begin(ACTING, &holding->owner, now, now);

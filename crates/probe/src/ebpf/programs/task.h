@@ -13,6 +13,13 @@ INLINE u64 current_start(void)
 	return start_of(bpf_get_current_task_btf());
 }
 
+enum { PF_KTHREAD = 0x00200000 };
+
+INLINE int is_kernel_thread(void)
+{
+	return !!(bpf_get_current_task_btf()->flags & PF_KTHREAD);
+}
+
 INLINE u32 current_pid(void)
 {
 	return bpf_get_current_pid_tgid() >> 32;
