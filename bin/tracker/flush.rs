@@ -11,7 +11,7 @@ use procflow_store::{HistoryError, Recorder};
 use crate::watch::SharedLog;
 
 /// Pause between two flushes: an updater learns of an event so much later at most.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// How far the log on disk may be behind in what it says of silence, in nanoseconds. After a kill
 /// it is what the next start does not know.

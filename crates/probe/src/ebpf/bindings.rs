@@ -5,8 +5,9 @@
 //! was accepted belongs to nobody until somebody uses it: that its listener was made by one process says
 //! nothing about which one accepted it.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
+use foldhash::{HashMap, HashSet};
 use procflow_binding::{
     BootTime, Change, Close, Held, MOST_OWNERS, NamespaceId, Open, Owners, ProcessKey, Role,
     Socket, SocketId, Table,

@@ -5,9 +5,10 @@
 //! name, user and cgroup are looked at again. What began before the programs did is asked of `/proc`
 //! when it first matters ([`Inquiry`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use procflow_binding::{Ancestor, BootTime, Change, Details, MOST_ANCESTORS, Process, ProcessKey};
 
 use super::record::{Actor, Execution};
