@@ -11,6 +11,8 @@
 mod bars;
 mod both_ends;
 mod calls;
+#[path = "../lab/conversation.rs"]
+mod conversation;
 mod costs;
 mod datagrams;
 mod kernel_made;

@@ -87,7 +87,7 @@ impl Tracker {
     }
 
     pub fn host(&self) -> Result<HostId, Trouble> {
-        Ok(pull::key(&self.state)?.host())
+        Ok(crate::conversation::key(&self.state)?.host())
     }
 
     /// What it knows now. The one place that knows how that is obtained.

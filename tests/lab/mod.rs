@@ -7,6 +7,7 @@
     reason = "each test binary uses another part of the lab"
 )]
 
+mod conversation;
 mod nfcapd;
 mod talk;
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+pub use conversation::converse;
 pub use nfcapd::{Recipe, big_file};
 pub use talk::{Talk, Truth, helper, talk_if_asked};
 
@@ -125,8 +127,13 @@ impl Lab {
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        wait_for("the tracker", || read(&log).contains("serving"));
-        Running(child)
+        let mut running = Running(child);
+        wait_for("the tracker", || {
+            let ended = running.0.try_wait().unwrap();
+            assert!(ended.is_none(), "the tracker ended with {ended:?}: {}", read(&log));
+            read(&log).contains("serving")
+        });
+        running
     }
 
     /// An updater that may use the tracker's local key.
