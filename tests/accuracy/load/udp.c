@@ -72,13 +72,15 @@ static void send_one(const struct options *options, unsigned number)
     struct end end = {.role = CLIENT, .protocol = IPPROTO_UDP, .id = options->first_id + number};
     end.remote = options->to[number % (unsigned)options->to_count];
     int fd = socket_for(&end.remote, SOCK_DGRAM, 0);
-    end.open = now();
     ssize_t count;
     if (options->connected) {
         if (connect(fd, &end.remote.any, address_size(&end.remote)) != 0)
             die("connect");
+        /* Not before: until it has its port, another process may be using that. */
+        end.open = now();
         count = send(fd, &end.id, sizeof end.id, 0);
     } else {
+        end.open = now();
         count = sendto(fd, &end.id, sizeof end.id, 0, &end.remote.any, address_size(&end.remote));
     }
     if (count != (ssize_t)sizeof end.id)
