@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Export(#[from] ExportError),
     #[error("--since is later than --until")]
     Backwards,
+    #[error("{}: there is no history; --state says where the tracker keeps it", .0.display())]
+    NoHistory(PathBuf),
     #[error("there is no history yet")]
     Empty,
     #[error("{}: {source}", path.display())]

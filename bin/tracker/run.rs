@@ -37,7 +37,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 /// Where the history is that a question is about.
 pub(crate) fn database(state: Option<&Path>) -> Result<PathBuf, Failure> {
     let state = state.map(Path::to_owned).map_or_else(default_state, Ok)?;
-    Ok(state.join(DATABASE))
+    let database = state.join(DATABASE);
+    match database.try_exists() {
+        Ok(false) => Err(Failure::NoHistory(database)),
+        // What cannot be looked at is reported by whoever opens it.
+        Ok(true) | Err(_) => Ok(database),
+    }
 }
 
 /// Watches and serves.

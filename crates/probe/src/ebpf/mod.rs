@@ -33,8 +33,8 @@ use crate::polled::{Taker, worth_telling};
 use crate::source::{Batch, Count, Informed, Options, Shortfall, Source};
 use crate::{ProbeError, clock};
 
-/// From one reading of the ring to the next. Asking more often costs processor - at 5 ms half as much
-/// again as the events of 1,000 connections a second - and gains nothing that anybody waits for.
+/// From one reading of the ring to the next. Each costs a few system calls whether anything is there or
+/// not, and nobody waits for less.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// An event may still be on its way into the ring this long after it was stamped, in nanoseconds: the
