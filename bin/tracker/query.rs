@@ -9,6 +9,7 @@ use procflow_binding::{
 use procflow_core::{Endpoint, FlowKey, Interval, Timestamp};
 use procflow_store::Reader;
 use serde::Serialize;
+use smol_str::SmolStr;
 
 use crate::args::{QueryArgs, VantageName};
 use crate::failure::Failure;
@@ -38,12 +39,12 @@ struct Who {
     pid: u32,
     /// Nanoseconds after the boot.
     start: u64,
-    comm: String,
-    executable: Option<String>,
+    comm: SmolStr,
+    executable: Option<SmolStr>,
     uid: Option<u32>,
-    user: Option<String>,
-    container: Option<String>,
-    unit: Option<String>,
+    user: Option<SmolStr>,
+    container: Option<SmolStr>,
+    unit: Option<SmolStr>,
 }
 
 /// Answers one question.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use procflow_binding::{Attribution, Holder, Owner, Quality, Reason};
+use smol_str::SmolStr;
 
 /// What nfdump's user name holds.
 const MOST: usize = 65;
@@ -172,13 +173,13 @@ fn holders_name(holders: &[Holder], quality: Quality, template: &Template, room:
 impl Template {
     fn write(&self, holder: &Holder, quality: Quality) -> String {
         let process = &holder.process;
-        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let or_none = |text: &Option<SmolStr>| text.as_deref().unwrap_or("-").to_owned();
         let mut name = String::new();
         for part in &self.0 {
             let value = match part {
                 Part::Text(text) => text.clone(),
                 Part::Field(Field::Comm) if process.comm.is_empty() => "-".to_owned(),
-                Part::Field(Field::Comm) => process.comm.clone(),
+                Part::Field(Field::Comm) => process.comm.to_string(),
                 Part::Field(Field::Pid) => process.key.pid.to_string(),
                 Part::Field(Field::Exe) => or_none(&process.executable),
                 Part::Field(Field::Unit) => or_none(&process.unit),
@@ -210,12 +211,12 @@ mod tests {
     fn holder(comm: &str) -> Holder {
         let process = Process {
             key: ProcessKey { pid: 42, start: BootTime(1) },
-            comm: comm.to_owned(),
-            executable: Some("/usr/sbin/x".to_owned()),
+            comm: comm.into(),
+            executable: Some("/usr/sbin/x".into()),
             uid: Some(33),
             user: None,
             container: None,
-            unit: Some("nginx.service".to_owned()),
+            unit: Some("nginx.service".into()),
         };
         let (host, boot, namespace) = (HostId([0; 16]), BootId([0; 16]), NamespaceId(1));
         Holder { host, boot, namespace, process: Arc::new(process), details: None }

@@ -8,6 +8,7 @@ use procflow_binding::{Attribution, Holder, Owner};
 use procflow_core::FlowKey;
 use procflow_nfdump::Flow;
 use serde::Serialize;
+use smol_str::SmolStr;
 
 use crate::name::why;
 
@@ -61,12 +62,12 @@ struct Who {
     pid: u32,
     /// Nanoseconds after the boot.
     start: u64,
-    comm: String,
-    executable: Option<String>,
+    comm: SmolStr,
+    executable: Option<SmolStr>,
     uid: Option<u32>,
-    user: Option<String>,
-    container: Option<String>,
-    unit: Option<String>,
+    user: Option<SmolStr>,
+    container: Option<SmolStr>,
+    unit: Option<SmolStr>,
 }
 
 /// The columns of the CSV form: fewer, because a cell holds one value.
@@ -163,7 +164,7 @@ impl Line<'_> {
             let all = |field: &dyn Fn(&Who) -> String| {
                 end.processes.iter().map(field).collect::<Vec<_>>().join("|")
             };
-            let (pids, comms) = (all(&|who| who.pid.to_string()), all(&|who| who.comm.clone()));
+            let (pids, comms) = (all(&|who| who.pid.to_string()), all(&|who| who.comm.to_string()));
             [end.answer.to_owned(), end.why, pids, comms]
         });
         let [a, b, c, d] = source;

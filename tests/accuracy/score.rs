@@ -171,7 +171,7 @@ mod tests {
     fn holder(pid: u32, start: u64) -> Holder {
         let process = Process {
             key: ProcessKey { pid, start: BootTime(start) },
-            comm: "load".to_owned(),
+            comm: "load".into(),
             executable: None,
             uid: None,
             user: None,

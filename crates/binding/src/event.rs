@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use procflow_core::{FlowKey, Timestamp};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use crate::clock::BootTime;
 use crate::process::{Details, Process, ProcessKey};
@@ -26,6 +28,10 @@ pub struct Event {
 /// but no answer could name them, and every change of the set is told anew.
 pub const MOST_OWNERS: usize = 256;
 
+/// The processes that hold a socket, ascending, without repeats. Mostly one, which takes no memory of its
+/// own.
+pub type OwnerSet = SmallVec<[ProcessKey; 1]>;
+
 impl Event {
     /// About how many bytes of memory it takes.
     #[must_use]
@@ -33,7 +39,7 @@ impl Event {
         let more = match &self.change {
             Change::Process(process) => {
                 let texts = [&process.executable, &process.user, &process.container, &process.unit];
-                let texts = texts.into_iter().flatten().map(String::len);
+                let texts = texts.into_iter().flatten().map(SmolStr::len);
                 process.comm.len() + texts.sum::<usize>()
             }
             Change::Details(details) => details.footprint(),
@@ -187,7 +193,7 @@ pub struct Open {
     pub socket: Socket,
     /// Who holds it; empty when that could not be seen (yet), [`ProcessKey::KERNEL`] when the kernel
     /// itself does. Ascending, without repeats.
-    pub owners: Vec<ProcessKey>,
+    pub owners: OwnerSet,
     /// It was not there at this moment, and it was at the event's time.
     pub not_before: BootTime,
 }
@@ -199,7 +205,7 @@ pub struct Owners {
     pub id: SocketId,
     /// Who holds it now; never empty: an orphaned socket keeps its last owners, for whom the
     /// kernel still sends.
-    pub owners: Vec<ProcessKey>,
+    pub owners: OwnerSet,
     /// The former owners held it at this moment.
     pub not_before: BootTime,
 }

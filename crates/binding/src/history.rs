@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
+use smol_str::SmolStr;
 
 use crate::clock::{BootTime, Clock, ClockSample};
 use crate::event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
@@ -379,7 +380,7 @@ impl History {
         let span = Span {
             socket: id,
             role: socket.role(),
-            owners: owners.into(),
+            owners: owners.as_slice().into(),
             presence: Presence::since(time, not_before),
             goes_on: false,
             dual_stack: socket.is_dual_stack(),
@@ -401,20 +402,21 @@ impl History {
         };
         let first_seen = open.first_seen;
         let Some(current) = spans.there_mut(first_seen, id.0) else { return };
-        if owners.is_empty() || *current.owners == *owners {
+        if owners.is_empty() || *current.owners == *owners.as_slice() {
             return;
         }
         // Seen before its owner was: a connection waits to be accepted, and nobody else holds it. Of
         // other sockets somebody unseen may have.
         let waited = current.role == Role::Connected || time <= first_seen.plus(BETWEEN_LOOKS);
         if current.owners.is_empty() && waited {
-            current.owners = owners.into();
+            current.owners = owners.as_slice().into();
             return;
         }
         let time = time.max(first_seen);
         let not_before = not_before.min(time);
         let presence = Presence::since(time, not_before);
-        let next = Span { owners: owners.into(), presence, goes_on: true, ..current.clone() };
+        let next =
+            Span { owners: owners.as_slice().into(), presence, goes_on: true, ..current.clone() };
         spans.finish(first_seen, id.0, not_before, time);
         spans.insert(next);
         open.first_seen = time;
@@ -579,7 +581,7 @@ impl History {
         known.get(index).map(|(_, process)| process)
     }
 
-    fn executable(&self, key: ProcessKey, at: BootTime) -> Option<&String> {
+    fn executable(&self, key: ProcessKey, at: BootTime) -> Option<&SmolStr> {
         self.process(key, at)?.executable.as_ref()
     }
 

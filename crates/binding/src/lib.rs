@@ -30,8 +30,8 @@ pub use attribute::{Attribution, Histories, Holder, Owner, Quality, Reason};
 pub use clock::{BootTime, Clock, ClockSample};
 pub use diff::{Held, Table, diff};
 pub use event::{
-    Address, Change, Close, Coverage, Event, Gap, GapCause, MOST_OWNERS, Open, Owners, Translation,
-    TranslationGone,
+    Address, Change, Close, Coverage, Event, Gap, GapCause, MOST_OWNERS, Open, OwnerSet, Owners,
+    Translation, TranslationGone,
 };
 pub use history::History;
 pub use log::{Incarnation, Log, Position, Since, StillTrue};

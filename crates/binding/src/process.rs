@@ -1,8 +1,10 @@
 //! A process is the operating system's: boot id + pid + start time, because pids return.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::clock::BootTime;
 
@@ -43,17 +45,17 @@ pub struct Process {
     /// Which process.
     pub key: ProcessKey,
     /// The group leader's command name, at most 15 bytes on Linux (`/proc/PID/comm`).
-    pub comm: String,
+    pub comm: SmolStr,
     /// Path of the executable (`/proc/PID/exe`); `None` where it could not be read.
-    pub executable: Option<String>,
+    pub executable: Option<SmolStr>,
     /// Real user id; `None` where the source cannot tell.
     pub uid: Option<u32>,
     /// The user's name on the tracked host, where it has one.
-    pub user: Option<String>,
+    pub user: Option<SmolStr>,
     /// Container id, as its cgroup path names it.
-    pub container: Option<String>,
+    pub container: Option<SmolStr>,
     /// systemd unit, as its cgroup path names it.
-    pub unit: Option<String>,
+    pub unit: Option<SmolStr>,
 }
 
 /// How many versions of one process' facts, or details, are kept once they are old; a process that
@@ -71,7 +73,7 @@ pub struct Details {
     pub process: ProcessKey,
     /// Who started it, who started that one, and so on, at most [`MOST_ANCESTORS`]; as it was when
     /// the process started or was first seen.
-    pub ancestors: Vec<Ancestor>,
+    pub ancestors: Arc<[Ancestor]>,
     /// Its arguments, with what might be secret blacked out; `None` unless the tracker was asked to
     /// record them.
     pub command_line: Option<Vec<String>>,
@@ -86,7 +88,7 @@ pub struct Ancestor {
     /// Which.
     pub key: ProcessKey,
     /// Its command name then.
-    pub comm: String,
+    pub comm: SmolStr,
 }
 
 impl Details {

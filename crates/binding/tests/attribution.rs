@@ -341,7 +341,7 @@ fn a_socket_that_changed_hands_in_a_gap_was_its_former_owners_before_it() {
         .then(300.0, Change::Gap(stopped))
         .address(300.0, HOME, "10.0.0.1", 24);
     let socket = tcp(OUT.0, OUT.1);
-    let (owners, not_before) = (vec![process(8)], BootTime(0));
+    let (owners, not_before) = ([process(8)].into(), BootTime(0));
     let open = Open { id: SocketId(1), socket, owners, not_before };
     story = story.then(300.0, Change::Open(open)).then(300.0, Change::Listed);
     let histories = story.tell();

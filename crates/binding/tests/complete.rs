@@ -6,7 +6,8 @@ use story::*;
 
 use procflow_binding::{
     Address, BootTime, Change, Close, Coverage, Details, Event, Gap, GapCause, Histories,
-    NamespaceId, Open, Owners, ProcessKey, Socket, SocketId, Translation, TranslationGone, Vantage,
+    NamespaceId, Open, OwnerSet, Owners, Socket, SocketId, Translation,
+    TranslationGone, Vantage,
 };
 use procflow_core::{FlowKey, Protocol};
 
@@ -359,8 +360,7 @@ fn whatever_a_peer_tells_in_whatever_order_is_survived() {
         let key = |source, destination| FlowKey { protocol, source, destination };
         let (original, reply) = (key(a, b), key(b, c));
         let id = SocketId(dice.below(20));
-        let owners: Vec<ProcessKey> =
-            (0..dice.below(3)).map(|_| process(dice.below(4) as u32)).collect();
+        let owners: OwnerSet = (0..dice.below(3)).map(|_| process(dice.below(4) as u32)).collect();
         let socket = match dice.below(3) {
             0 => Socket::bound(namespace, protocol, a, false),
             1 => Socket::listening(namespace, a, false),
@@ -393,7 +393,7 @@ fn whatever_a_peer_tells_in_whatever_order_is_survived() {
             _ => {
                 let (process, command_line) = (process(dice.below(4) as u32), None);
                 let digest = Some([dice.below(3) as u8; 32]);
-                Change::Details(Details { process, ancestors: vec![], command_line, digest })
+                Change::Details(Details { process, ancestors: [].into(), command_line, digest })
             }
         };
         for history in histories.iter_mut() {

@@ -17,7 +17,7 @@ fn incarnation() -> Incarnation {
 
 fn process(pid: u32, comm: &str) -> Process {
     let key = ProcessKey { pid, start: BootTime(1) };
-    let comm = comm.to_owned();
+    let comm = comm.into();
     Process { key, comm, executable: None, uid: None, user: None, container: None, unit: None }
 }
 
@@ -185,7 +185,7 @@ fn a_long_lived_socket_is_dated_from_when_its_last_owner_got_it() {
 fn details(pid: u32, digest: u8) -> Change {
     let process = process(pid, "x").key;
     let digest = Some([digest; 32]);
-    Change::Details(Details { process, ancestors: vec![], command_line: None, digest })
+    Change::Details(Details { process, ancestors: [].into(), command_line: None, digest })
 }
 
 fn conversation(port: u16) -> FlowKey {
@@ -229,7 +229,7 @@ fn the_last_details_and_the_translations_that_hold_are_still_true() {
 #[test]
 fn details_of_strangers_are_forgotten() {
     let mut log = Log::open(incarnation(), Coverage::Complete, BootTime(5));
-    let owners = vec![process(1, "x").key];
+    let owners = [process(1, "x").key].into();
     let open = Open { id: SocketId(1), socket: listener(80), owners, not_before: BootTime(0) };
     log.push(BootTime(6), Change::Open(open));
     for pid in 1..20_000 {

@@ -18,8 +18,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use procflow_binding::{
-    BootTime, Change, Close, Held, MOST_OWNERS, NamespaceId, Open, Owners, Process, ProcessKey,
-    Role, Socket, SocketId, Table, diff,
+    BootTime, Change, Close, Held, MOST_OWNERS, NamespaceId, Open, OwnerSet, Owners, Process,
+    ProcessKey, Role, Socket, SocketId, Table, diff,
 };
 use procflow_core::Protocol;
 
@@ -243,7 +243,7 @@ impl Account {
         };
         // It may have been one that no glance would have shown.
         let not_before = self.shown_of(&socket).map_or(BootTime(0), |shown| shown.whole);
-        let open = Open { id, socket, owners: Vec::new(), not_before };
+        let open = Open { id, socket, owners: OwnerSet::new(), not_before };
         vec![(by, Change::Open(open)), (by, Change::Close(Close { id, last_seen: by }))]
     }
 }
@@ -385,7 +385,7 @@ mod tests {
 
     fn open(port: u16, owners: &[ProcessKey], not_before: u64) -> Change {
         let socket = connection(HERE, port);
-        let (id, owners) = (SocketId(port.into()), owners.to_vec());
+        let (id, owners) = (SocketId(port.into()), owners.into());
         Change::Open(Open { id, socket, owners, not_before: ms(not_before) })
     }
 
@@ -529,7 +529,7 @@ mod tests {
         let back = table(300, &BOTH, &[(THERE, 3)]);
         let told = account.take_in(Look { table: back, ..Look::default() });
         let (socket, id) = (connection(THERE, 3), SocketId(3));
-        let opened = Open { id, socket, owners: vec![OWNER], not_before: ms(0) };
+        let opened = Open { id, socket, owners: [OWNER].into(), not_before: ms(0) };
         assert_eq!(told, [(ms(300), close(2, 0)), (ms(300), Change::Open(opened))]);
         // And is watched as before from then on.
         let back = table(400, &BOTH, &[]);
@@ -601,7 +601,7 @@ mod tests {
         now.processes = [(other, facts.clone())].into();
         now.sockets[0].1.owners = [other].into();
         let told = account.glance(now);
-        let owners = Owners { id: SocketId(1), owners: vec![other], not_before: ms(100) };
+        let owners = Owners { id: SocketId(1), owners: [other].into(), not_before: ms(100) };
         assert_eq!(told, [(ms(110), Change::Process(facts)), (ms(110), Change::Owners(owners))]);
         // Nobody seen to hold it is no news.
         let mut orphaned = glance(120, &[1]);

@@ -7,9 +7,11 @@
 //! reading the process must still be the one that it was read of. A process that calls exec with the
 //! same program and other arguments keeps the first ones, where nobody tells of exec.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use procflow_binding::{BootTime, Change, Coverage, Details, Process, ProcessKey};
+use smol_str::SmolStr;
 
 use crate::digest::{Digests, Found, Running, Wanted};
 use crate::process::Lines;
@@ -36,8 +38,8 @@ pub(crate) struct Detailed {
 
 /// A process as it was told.
 struct Known {
-    comm: String,
-    executable: Option<String>,
+    comm: SmolStr,
+    executable: Option<SmolStr>,
     /// When it executed that, where the source was told.
     since: Option<BootTime>,
     details: Details,
@@ -67,7 +69,18 @@ impl Detailed {
     }
 
     /// All that the source told, with details behind the facts of each process.
-    fn complete(&mut self, changes: Vec<(BootTime, Change)>) -> Vec<(BootTime, Change)> {
+    fn complete(&mut self, mut changes: Vec<(BootTime, Change)>) -> Vec<(BootTime, Change)> {
+        if self.source.tells_details() && self.redaction.is_none() && self.digests.is_none() {
+            // Nothing to read, and nothing that may pass.
+            changes.retain_mut(|(_, change)| match change {
+                Change::Details(details) => {
+                    details.command_line = None;
+                    !is_empty(details)
+                }
+                _ => true,
+            });
+            return changes;
+        }
         let mut completed = Vec::with_capacity(changes.len());
         let mut changes = changes.into_iter().peekable();
         while let Some((time, change)) = changes.next() {
@@ -102,13 +115,15 @@ impl Detailed {
         let runs = self.source.runs(key);
         let since = runs.map(|runs| runs.at);
         let nothing =
-            Details { process: key, ancestors: Vec::new(), command_line: None, digest: None };
+            Details { process: key, ancestors: Arc::new([]), command_line: None, digest: None };
         let mut details = if self.source.tells_details() {
             self.redacted(told.unwrap_or(nothing))
         } else {
             match self.known.get(&key) {
                 Some(known) if known.runs_still(process, since) => known.details.clone(),
-                Some(known) => Details { ancestors: known.details.ancestors.clone(), ..nothing },
+                Some(known) => {
+                    Details { ancestors: Arc::clone(&known.details.ancestors), ..nothing }
+                }
                 None => Details { ancestors: self.lines.of(key, self.until), ..nothing },
             }
         };
@@ -278,7 +293,7 @@ mod tests {
     fn process(key: ProcessKey) -> Process {
         Process {
             key,
-            comm: "x".to_owned(),
+            comm: "x".into(),
             executable: None,
             uid: None,
             user: None,
@@ -350,7 +365,7 @@ mod tests {
         let key = ProcessKey { pid: u32::MAX, start: BootTime(1) };
         let with = |line: &[&str]| Details {
             process: key,
-            ancestors: vec![Ancestor { key, comm: "init".to_owned() }],
+            ancestors: [Ancestor { key, comm: "init".into() }].into(),
             command_line: Some(line.iter().map(|&word| word.to_owned()).collect()),
             digest: None,
         };
@@ -373,7 +388,7 @@ mod tests {
     #[test]
     fn what_became_another_program_is_read_again() {
         let (child, key) = Secretive::run();
-        let before = Process { comm: "before".to_owned(), ..process(key) };
+        let before = Process { comm: "before".into(), ..process(key) };
         let mut source =
             detailed(vec![Change::Process(before), Change::Process(process(key))], false, true);
         let first = told(&mut source);

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use nix::sys::statfs::fstatfs;
 use procflow_binding::{BootTime, ClockSample, ProcessKey};
 use sha2::{Digest, Sha256};
+use smol_str::SmolStr;
 
 use crate::recent::Recent;
 use crate::{ProbeError, clock, process};
@@ -132,7 +133,7 @@ pub(crate) struct Running {
 pub(crate) struct Wanted {
     pub(crate) process: ProcessKey,
     /// The path of its executable.
-    pub(crate) path: String,
+    pub(crate) path: SmolStr,
     /// As the kernel told it; `None` where it did not.
     pub(crate) runs: Option<Running>,
 }
@@ -316,7 +317,7 @@ fn of_living(wanted: &Wanted, clock: ClockSample) -> Option<Executable> {
         // All that is known is its path, as it was when it was told.
         let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
         let link = link.to_string_lossy();
-        let is_it = link == wanted.path || link.strip_suffix(" (deleted)") == Some(&wanted.path);
+        let is_it = *link == *wanted.path || link.strip_suffix(" (deleted)") == Some(&wanted.path);
         let since = real(clock.boot, clock);
         let proven = version.was_settled(since);
         return is_it.then_some(Executable { file, version, size, since, proven });
@@ -382,7 +383,7 @@ mod tests {
         let written = nanoseconds(file.changed) - clock.offset();
         let at = BootTime(u64::try_from(written).unwrap() + later);
         let process = ProcessKey { pid: u32::MAX, start: BootTime(1) };
-        let path = path.to_str().unwrap().to_owned();
+        let path = path.to_str().unwrap().into();
         Wanted { process, path, runs: Some(Running { file, at }) }
     }
 
@@ -467,7 +468,7 @@ mod tests {
         let mut digests = Digests { wanted, found, cache, stop, dropped: 0 };
         let process = ProcessKey { pid: 1, start: BootTime(0) };
         for _ in 0..3 {
-            digests.want(Wanted { process, path: String::new(), runs: None });
+            digests.want(Wanted { process, path: SmolStr::default(), runs: None });
         }
         assert_eq!(digests.dropped, 2);
         drop(waiting);

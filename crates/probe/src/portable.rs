@@ -212,7 +212,7 @@ impl People {
         let start = *self.since.entry(pid).or_insert(table.time);
         Some(Process {
             key: ProcessKey { pid, start },
-            comm: String::new(),
+            comm: Default::default(),
             executable: None,
             uid: None,
             user: None,

@@ -7,12 +7,14 @@ pub(crate) use linux::{
     Birth, Facts, Lines, ancestors, arguments, birth, effective_user, sees_all_pids,
 };
 
+use smol_str::SmolStr;
+
 /// Container id and systemd unit, as a process's cgroup paths name them.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Surroundings {
-    pub(crate) container: Option<String>,
-    pub(crate) unit: Option<String>,
+    pub(crate) container: Option<SmolStr>,
+    pub(crate) unit: Option<SmolStr>,
 }
 
 /// A cgroup path longer than this is cut off by the kernel (PATH_MAX); a unit's name is shorter
@@ -48,14 +50,14 @@ impl Surroundings {
 }
 
 /// The innermost container of a cgroup path.
-fn container(path: &str) -> Option<String> {
+fn container(path: &str) -> Option<SmolStr> {
     // Runtimes with the systemd driver outside systemd write `slice:prefix:id`.
     let parts: Vec<&str> = path.split(['/', ':']).collect();
     let mut found = None;
     for (i, part) in parts.iter().enumerate() {
         let parent = i.checked_sub(1).map_or("", |i| parts[i]);
         if let Some(id) = container_id(parent, part) {
-            found = Some(id.to_owned());
+            found = Some(id.into());
         }
     }
     found
@@ -84,13 +86,13 @@ fn container_id<'a>(parent: &str, part: &'a str) -> Option<&'a str> {
 }
 
 /// The innermost systemd unit that can hold processes: a service or a scope.
-fn unit(path: &str) -> Option<String> {
+fn unit(path: &str) -> Option<SmolStr> {
     let part = path.rsplit('/').find(|part| {
         let stem = part.strip_suffix(".service").or_else(|| part.strip_suffix(".scope"));
         stem.is_some_and(|stem| !stem.is_empty()) && part.len() <= UNIT_NAME
     })?;
     // systemd puts an underscore before names that cgroup files have (`cg_escape`).
-    Some(part.strip_prefix('_').unwrap_or(part).to_owned())
+    Some(part.strip_prefix('_').unwrap_or(part).into())
 }
 
 #[cfg(target_os = "linux")]
@@ -102,10 +104,12 @@ mod linux {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     use nix::sys::stat::{FileStat, stat};
     use nix::unistd::{Uid, User};
     use procflow_binding::{Ancestor, BootTime, MOST_ANCESTORS, Process, ProcessKey};
+    use smol_str::SmolStr;
 
     use super::Surroundings;
     use crate::redact::MOST_BYTES;
@@ -129,7 +133,7 @@ mod linux {
     pub(crate) struct Birth {
         pub(crate) key: ProcessKey,
         /// Its name then, in case it is gone before more can be read.
-        pub(crate) comm: String,
+        pub(crate) comm: SmolStr,
     }
 
     /// Reads when a process started.
@@ -153,7 +157,7 @@ mod linux {
         fn parse(pid: u32, text: &[u8]) -> Option<Self> {
             let begin = text.iter().position(|&byte| byte == b'(')?;
             let end = text.iter().rposition(|&byte| byte == b')')?;
-            let comm = String::from_utf8_lossy(text.get(begin + 1..end)?).into_owned();
+            let comm = String::from_utf8_lossy(text.get(begin + 1..end)?).into();
             let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
             // The fields from the third, the state.
             let mut fields = rest.split_ascii_whitespace();
@@ -167,7 +171,7 @@ mod linux {
     }
 
     /// Who started a process, nearest first, as far as they still live. Nobody when it is gone.
-    pub(crate) fn ancestors(key: ProcessKey) -> Vec<Ancestor> {
+    pub(crate) fn ancestors(key: ProcessKey) -> Arc<[Ancestor]> {
         Lines::default().of(key, BootTime(0))
     }
 
@@ -195,21 +199,21 @@ mod linux {
         sign: Sign,
         read: BootTime,
         /// The ancestors of its children.
-        line: Vec<Ancestor>,
+        line: Arc<[Ancestor]>,
     }
 
     impl Lines {
         /// Who started a process, nearest first, as far as they still live. Nobody when it is gone.
-        pub(crate) fn of(&mut self, key: ProcessKey, now: BootTime) -> Vec<Ancestor> {
+        pub(crate) fn of(&mut self, key: ProcessKey, now: BootTime) -> Arc<[Ancestor]> {
             let Some(own) = Stat::read(key.pid).filter(|stat| stat.birth.key == key) else {
-                return Vec::new();
+                return Arc::new([]);
             };
             let before = sign(own.parent);
             if let Some(known) = self.known.get(&own.parent)
                 && Some(known.sign) == before
                 && now < known.read.plus(CHECK_EVERY)
             {
-                return known.line.clone();
+                return Arc::clone(&known.line);
             }
             let parent = own.parent;
             let line = line_above(own);
@@ -220,13 +224,13 @@ mod linux {
                 if self.known.len() >= PARENTS {
                     self.known.clear();
                 }
-                self.known.insert(parent, Parent { sign, read: now, line: line.clone() });
+                self.known.insert(parent, Parent { sign, read: now, line: Arc::clone(&line) });
             }
             line
         }
     }
 
-    fn line_above(mut below: Stat) -> Vec<Ancestor> {
+    fn line_above(mut below: Stat) -> Arc<[Ancestor]> {
         let mut line = Vec::new();
         while line.len() < MOST_ANCESTORS
             && let Some(above) = Stat::read(below.parent)
@@ -244,7 +248,7 @@ mod linux {
             line.push(Ancestor { key: old, comm: above.birth.comm.clone() });
             below = above;
         }
-        line
+        line.into()
     }
 
     /// The arguments of a process as it shows them now, as far as they are told; `None` when it is
@@ -316,7 +320,7 @@ mod linux {
     #[derive(Default)]
     pub(crate) struct Facts {
         known: HashMap<ProcessKey, Known>,
-        users: HashMap<u32, Option<String>>,
+        users: HashMap<u32, Option<SmolStr>>,
         users_since: BootTime,
     }
 
@@ -366,7 +370,7 @@ mod linux {
             let uid = real_user(key.pid);
             let process = Process {
                 key,
-                comm: String::from_utf8_lossy(comm).into_owned(),
+                comm: String::from_utf8_lossy(comm).into(),
                 executable: glance.executable.as_ref().map(|link| executable(key.pid, link)),
                 uid,
                 user: uid.and_then(|uid| self.user(uid, now)),
@@ -382,14 +386,14 @@ mod linux {
         }
 
         /// The name of a user on this host.
-        pub(crate) fn user(&mut self, uid: u32, now: BootTime) -> Option<String> {
+        pub(crate) fn user(&mut self, uid: u32, now: BootTime) -> Option<SmolStr> {
             if self.users.len() >= USERS || now >= self.users_since.plus(USERS_EVERY) {
                 self.users.clear();
                 self.users_since = now;
             }
             let name = self.users.entry(uid).or_insert_with(|| {
                 let user = User::from_uid(Uid::from_raw(uid));
-                user.ok().flatten().map(|user| user.name)
+                user.ok().flatten().map(|user| user.name.into())
             });
             name.clone()
         }
@@ -411,10 +415,10 @@ mod linux {
     /// The path of an executable. The kernel writes ` (deleted)` after a path that no longer leads
     /// to the file, but a file may also be called so: then that very path leads to the file that
     /// runs.
-    fn executable(pid: u32, link: &OsString) -> String {
+    fn executable(pid: u32, link: &OsString) -> SmolStr {
         let text = link.to_string_lossy();
         let Some(plain) = text.strip_suffix(" (deleted)") else {
-            return text.into_owned();
+            return text.into();
         };
         let same = |running: FileStat| {
             let mut literal = OsString::from(format!("/proc/{pid}/root"));
@@ -425,7 +429,7 @@ mod linux {
                 })
         };
         let called_so = stat(format!("/proc/{pid}/exe").as_str()).is_ok_and(same);
-        if called_so { text.into_owned() } else { plain.to_owned() }
+        if called_so { text.into() } else { plain.into() }
     }
 
     #[cfg(test)]
@@ -483,7 +487,7 @@ mod linux {
             let (me, mine) = line.split_first().unwrap();
             assert_eq!(me.key, birth(std::process::id()).unwrap().key);
             assert_eq!(mine, &ancestors(me.key)[..mine.len()]);
-            assert_eq!(ancestors(ProcessKey { start: BootTime(1), ..child }), []);
+            assert_eq!(ancestors(ProcessKey { start: BootTime(1), ..child }).len(), 0);
             assert_eq!(arguments(ProcessKey { start: BootTime(1), ..child }), None);
             let mut lines = Lines::default();
             assert_eq!(lines.of(child, BootTime(5)), line);
@@ -492,7 +496,7 @@ mod linux {
             // A parent that only has the pid of a former one is another.
             let parent = lines.known.get_mut(&std::process::id()).unwrap();
             parent.sign.inode += 1;
-            parent.line.clear();
+            parent.line = Arc::new([]);
             assert_eq!(lines.of(child, BootTime(7)), line);
         }
 
@@ -522,7 +526,7 @@ mod linux {
             let executable = std::env::current_exe().unwrap();
             assert_eq!(process.executable.as_deref(), executable.to_str());
             assert_eq!(process.uid, Some(nix::unistd::getuid().as_raw()));
-            assert!(executable.to_string_lossy().contains(&process.comm));
+            assert!(executable.to_string_lossy().contains(process.comm.as_str()));
         }
 
         #[test]
@@ -564,7 +568,7 @@ mod tests {
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn container_of(path: &str) -> Option<String> {
+    fn container_of(path: &str) -> Option<SmolStr> {
         Surroundings::read(&format!("0::{}\n", path.replace("ID", ID))).container
     }
 
@@ -609,7 +613,10 @@ mod tests {
     #[test]
     fn the_innermost_container_is_named() {
         let inner = ID.replace('0', "f");
-        assert_eq!(container_of(&format!("/docker/ID/kubepods/pod1/{inner}")), Some(inner));
+        assert_eq!(
+            container_of(&format!("/docker/ID/kubepods/pod1/{inner}")).as_deref(),
+            Some(&*inner)
+        );
     }
 
     #[test]

@@ -4,9 +4,8 @@
 //! allows. So that nobody can flush what is known of others, every event is charged to a [`Class`],
 //! and when room is needed the class that takes most of it gives.
 
-use std::collections::{HashMap, HashSet};
-
-use procflow_binding::{Change, Event, NamespaceId, ProcessKey, SocketId};
+use foldhash::{HashMap, HashSet};
+use procflow_binding::{Change, Event, NamespaceId, OwnerSet, ProcessKey, SocketId};
 
 /// Whose event it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +44,7 @@ const STRANGERS: usize = 4096;
 pub(crate) struct Shares {
     initial: Option<NamespaceId>,
     processes: HashMap<ProcessKey, Class>,
-    sockets: HashMap<SocketId, (Class, Box<[ProcessKey]>)>,
+    sockets: HashMap<SocketId, (Class, OwnerSet)>,
 }
 
 impl Shares {
@@ -78,14 +77,13 @@ impl Shares {
             }
             Change::Open(open) => {
                 let class = self.holder(&open.owners, open.socket.namespace());
-                self.sockets.insert(open.id, (class, open.owners.as_slice().into()));
+                self.sockets.insert(open.id, (class, open.owners.clone()));
                 self.forget_strangers();
                 class
             }
             Change::Owners(change) => {
-                let owners = change.owners.as_slice().into();
                 let Some(known) = self.sockets.get_mut(&change.id) else { return Class::Nobody };
-                known.1 = owners;
+                known.1.clone_from(&change.owners);
                 known.0
             }
             Change::Close(close) => {
@@ -133,8 +131,8 @@ mod tests {
     }
 
     fn process(pid: u32, uid: Option<u32>, user: Option<&str>) -> Change {
-        let (key, comm) = (ProcessKey { pid, start: BootTime(1) }, "x".to_owned());
-        let user = user.map(str::to_owned);
+        let (key, comm) = (ProcessKey { pid, start: BootTime(1) }, "x".into());
+        let user = user.map(Into::into);
         let (executable, container, unit) = (None, None, None);
         Change::Process(Process { key, comm, executable, uid, user, container, unit })
     }
@@ -152,7 +150,7 @@ mod tests {
         assert_eq!(class(&mut shares, process(6, Some(0), Some("root"))), Class::User(0));
         assert_eq!(class(&mut shares, open(1, &[5, 6])), Class::User(1000));
         let (id, not_before) = (SocketId(1), BootTime(1));
-        let owners = vec![ProcessKey { pid: 6, start: BootTime(1) }];
+        let owners = [ProcessKey { pid: 6, start: BootTime(1) }].into();
         let owners = Change::Owners(Owners { id, owners, not_before });
         assert_eq!(class(&mut shares, owners), Class::User(1000));
         let close = Change::Close(Close { id, last_seen: BootTime(1) });

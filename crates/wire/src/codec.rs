@@ -215,10 +215,10 @@ mod tests {
         golden(
             Change::Process(Process {
                 key,
-                comm: "sshd".to_owned(),
+                comm: "sshd".into(),
                 executable: None,
                 uid: Some(0),
-                user: Some("root".to_owned()),
+                user: Some("root".into()),
                 container: None,
                 unit: None,
             }),
@@ -228,17 +228,20 @@ mod tests {
         let socket = Socket::connected(namespace, Protocol::TCP, local, remote);
         let (id, not_before) = (SocketId(8), BootTime(1));
         golden(
-            Change::Open(Open { id, socket, owners: vec![key], not_before }),
+            Change::Open(Open { id, socket, owners: [key].into(), not_before }),
             "08 08 05 06 00 0a000001 16 01 00 0a000002 63 00 00 01 07 09 01",
         );
-        golden(Change::Owners(Owners { id, owners: vec![key], not_before }), "09 08 01 07 09 01");
+        golden(
+            Change::Owners(Owners { id, owners: [key].into(), not_before }),
+            "09 08 01 07 09 01",
+        );
         golden(Change::Close(Close { id, last_seen: BootTime(1) }), "0a 08 01");
         golden(Change::Listed, "0b");
         let init = ProcessKey { pid: 1, start: BootTime(0) };
         golden(
             Change::Details(Details {
                 process: key,
-                ancestors: vec![Ancestor { key: init, comm: "init".to_owned() }],
+                ancestors: [Ancestor { key: init, comm: "init".into() }].into(),
                 command_line: Some(vec!["nc".to_owned(), "-l".to_owned()]),
                 digest: Some([0xcc; 32]),
             }),

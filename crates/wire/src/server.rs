@@ -11,9 +11,10 @@
 use std::collections::VecDeque;
 
 use procflow_binding::{
-    BootTime, Change, Close, Event, Log, MOST_ANCESTORS, MOST_OWNERS, Open, Owners, Position,
-    Since, SocketId,
+    Ancestor, BootTime, Change, Close, Event, Log, MOST_ANCESTORS, MOST_OWNERS, Open, Owners,
+    Position, Since, SocketId,
 };
+use smol_str::SmolStr;
 
 use crate::codec::{Frames, MOST_REQUEST, encode};
 use crate::message::{Mode, OLDEST_VERSION, ProtocolError, Refusal, Reply, Request, VERSION};
@@ -403,6 +404,13 @@ fn in_version_1(event: Event) -> Event {
     Event { change, ..event }
 }
 
+/// Cuts a text to what is told of one.
+fn cut(text: &mut SmolStr) {
+    if text.len() > MOST_TEXT {
+        *text = text[..text.floor_char_boundary(MOST_TEXT)].into();
+    }
+}
+
 /// Cuts an event to what fits in a frame, whatever a process calls itself; and how many bytes it
 /// takes, at most.
 fn bounded(mut event: Event) -> (Event, usize) {
@@ -412,17 +420,21 @@ fn bounded(mut event: Event) -> (Event, usize) {
             let more = [&mut process.executable, &mut process.user, &mut process.container];
             let more = more.into_iter().chain([&mut process.unit]).flatten();
             for text in more.chain([&mut process.comm]) {
-                text.truncate(text.floor_char_boundary(MOST_TEXT));
+                cut(text);
                 bytes += text.len();
             }
         }
         Change::Details(details) => {
-            details.ancestors.truncate(MOST_ANCESTORS);
-            for ancestor in &mut details.ancestors {
-                let comm = &mut ancestor.comm;
-                comm.truncate(comm.floor_char_boundary(MOST_TEXT));
-                bytes += 20 + comm.len();
+            let fits = |one: &Ancestor| one.comm.len() <= MOST_TEXT;
+            if details.ancestors.len() > MOST_ANCESTORS || !details.ancestors.iter().all(fits) {
+                let ancestors = details.ancestors.iter().take(MOST_ANCESTORS).cloned();
+                let short = ancestors.map(|mut ancestor| {
+                    cut(&mut ancestor.comm);
+                    ancestor
+                });
+                details.ancestors = short.collect();
             }
+            bytes += details.ancestors.iter().map(|one| 20 + one.comm.len()).sum::<usize>();
             if let Some(words) = &mut details.command_line {
                 let mut room = MOST_TEXT;
                 words.truncate(MOST_WORDS);

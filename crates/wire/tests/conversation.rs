@@ -10,6 +10,7 @@ use procflow_wire::{
     Client, Delivery, Frames, HEARTBEAT, MOST_REPLY, Mode, ProtocolError, Refusal, Reply, Session,
     Supply, Wanted,
 };
+use smol_str::SmolStr;
 
 const HOST: HostId = HostId([7; 16]);
 
@@ -21,7 +22,7 @@ fn log(number: u64) -> Log {
 fn open(id: u64) -> Change {
     let local = Endpoint::new([10, 0, 0, 1], 80);
     let socket = Socket::listening(NamespaceId(1), local, false);
-    let owners = vec![ProcessKey { pid: 5, start: BootTime(1) }];
+    let owners = [ProcessKey { pid: 5, start: BootTime(1) }].into();
     Change::Open(Open { id: SocketId(id), socket, owners, not_before: BootTime(0) })
 }
 
@@ -183,7 +184,8 @@ fn facts_of_any_length_fit_into_a_frame() {
     let mut log = log(1);
     for pid in 0..300 {
         let key = ProcessKey { pid, start: BootTime(1) };
-        let (long, text) = ("ü".repeat(100_000), |s: &String| Some(s.clone()));
+        let long: SmolStr = "ü".repeat(100_000).into();
+        let text = |s: &SmolStr| Some(s.clone());
         let (executable, user) = (text(&long), text(&long));
         let (container, unit, uid) = (text(&long), text(&long), None);
         log.push(
@@ -322,7 +324,7 @@ fn a_tracker_of_version_1_is_heard_and_cannot_send_what_is_newer() {
 fn an_updater_of_version_1_gets_the_present_start_without_holes_and_without_news() {
     let mut log = log(2);
     let process = ProcessKey { pid: 5, start: BootTime(1) };
-    let (ancestors, command_line, digest) = (Vec::new(), None, None);
+    let (ancestors, command_line, digest) = ([].into(), None, None);
     let details = Details { process, ancestors, command_line, digest };
     log.push(BootTime(200), Change::Details(details));
     log.push(BootTime(201), open(1));

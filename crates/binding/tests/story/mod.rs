@@ -86,7 +86,7 @@ impl Story {
     pub fn process(self, seconds: f64, pid: u32, comm: &str) -> Self {
         let process = Process {
             key: process(pid),
-            comm: comm.to_owned(),
+            comm: comm.into(),
             executable: None,
             uid: Some(0),
             user: None,
@@ -100,7 +100,7 @@ impl Story {
     pub fn exec(self, seconds: f64, pid: u32, comm: &str) -> Self {
         let mut story = self.process(seconds, pid, comm);
         if let Some(Event { change: Change::Process(facts), .. }) = story.events.last_mut() {
-            facts.executable = Some(format!("/bin/{comm}"));
+            facts.executable = Some(format!("/bin/{comm}").into());
         }
         story
     }
@@ -108,7 +108,7 @@ impl Story {
     pub fn details(self, seconds: f64, pid: u32, line: Option<&str>, digest: Option<u8>) -> Self {
         let details = Details {
             process: process(pid),
-            ancestors: vec![],
+            ancestors: [].into(),
             command_line: line.map(|line| line.split(' ').map(str::to_owned).collect()),
             digest: digest.map(|byte| [byte; 32]),
         };

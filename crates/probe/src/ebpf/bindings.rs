@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use foldhash::{HashMap, HashSet};
 use procflow_binding::{
-    BootTime, Change, Close, Held, MOST_OWNERS, NamespaceId, Open, Owners, ProcessKey, Role,
-    Socket, SocketId, Table,
+    BootTime, Change, Close, Held, MOST_OWNERS, NamespaceId, Open, OwnerSet, Owners, ProcessKey,
+    Role, Socket, SocketId, Table,
 };
 
 use super::processes::{Inquiry, Processes};
@@ -58,13 +58,13 @@ pub(super) struct Bindings {
 struct Holding {
     socket: Socket,
     /// Ascending, without repeats.
-    owners: Vec<ProcessKey>,
+    owners: OwnerSet,
     /// When it ended, if that is held back.
     ended: Option<BootTime>,
 }
 
 impl Holding {
-    fn new(socket: Socket, owners: Vec<ProcessKey>) -> Self {
+    fn new(socket: Socket, owners: OwnerSet) -> Self {
         Self { socket, owners, ended: None }
     }
 }
@@ -125,7 +125,7 @@ impl Bindings {
             {
                 owners.extend(&was.owners);
             }
-            let owners: Vec<ProcessKey> = owners.into_iter().take(MOST_OWNERS).collect();
+            let owners: OwnerSet = owners.into_iter().take(MOST_OWNERS).collect();
             self.is_there(time, id, *socket, owners, changes);
         }
         for (id, was) in before {
@@ -150,7 +150,7 @@ impl Bindings {
         time: BootTime,
         id: SocketId,
         socket: Socket,
-        owners: Vec<ProcessKey>,
+        owners: OwnerSet,
         changes: &mut Changes,
     ) {
         for &owner in &owners {
@@ -163,7 +163,7 @@ impl Bindings {
         self.insert(id, socket, owners);
     }
 
-    fn insert(&mut self, id: SocketId, socket: Socket, owners: Vec<ProcessKey>) {
+    fn insert(&mut self, id: SocketId, socket: Socket, owners: OwnerSet) {
         owners.iter().for_each(|&owner| self.processes.holds(owner, 1));
         let former = self.sockets.insert(id, Holding::new(socket, owners));
         self.let_go(former);
@@ -217,7 +217,7 @@ impl Bindings {
     ) {
         let socket = socket(kind, tuple);
         self.wonder(tuple.namespace);
-        let mut owners = Vec::new();
+        let mut owners = OwnerSet::new();
         if tuple.kernel {
             owners.push(ProcessKey::KERNEL);
         } else if kind != Kind::Accepting
@@ -309,7 +309,7 @@ impl Bindings {
             let connected = tuple.remote.port() != 0;
             let kind = if connected { Kind::Associated } else { Kind::Bound };
             let socket = socket(kind, &tuple);
-            let owners = vec![key];
+            let owners = OwnerSet::from([key]);
             let not_before = BootTime(0);
             let open = Open { id, socket, owners: owners.clone(), not_before };
             changes.push((time, Change::Open(open)));
@@ -615,7 +615,7 @@ mod tests {
         let kernel = Tuple { kernel: true, ..tuple(Protocol::UDP, 4789, 0) };
         let said = told([(10, opened(Kind::Bound, 5, kernel, Some(9)))]);
         let [(_, Change::Open(open))] = &said[..] else { panic!("{said:?}") };
-        assert_eq!(open.owners, [ProcessKey::KERNEL]);
+        assert_eq!(*open.owners, [ProcessKey::KERNEL]);
     }
 
     #[test]
@@ -692,7 +692,7 @@ mod tests {
     fn process(pid: u32) -> Process {
         Process {
             key: key(pid),
-            comm: format!("p{pid}"),
+            comm: format!("p{pid}").into(),
             executable: None,
             uid: Some(0),
             user: None,

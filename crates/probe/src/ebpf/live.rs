@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::sync::Arc;
 
 use procflow_binding::{Ancestor, BootTime, Process, ProcessKey};
+use smol_str::SmolStr;
 
 use super::processes::Inquiry;
 use super::record::Actor;
@@ -46,11 +48,11 @@ impl Inquiry for Live {
         Some(facts)
     }
 
-    fn ancestors(&mut self, key: ProcessKey) -> Vec<Ancestor> {
+    fn ancestors(&mut self, key: ProcessKey) -> Arc<[Ancestor]> {
         process::ancestors(key)
     }
 
-    fn user(&mut self, uid: u32) -> Option<String> {
+    fn user(&mut self, uid: u32) -> Option<SmolStr> {
         self.facts.user(uid, self.now)
     }
 

@@ -10,23 +10,25 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use procflow_binding::{Ancestor, BootTime, Change, Details, MOST_ANCESTORS, Process, ProcessKey};
+use smol_str::SmolStr;
 
 use super::record::{Actor, Execution};
 use crate::digest::Running;
 use crate::process::Surroundings;
 
 /// How long a process is remembered after its end, in nanoseconds: events of its sockets may be read
-/// after the one of its exit.
-const LINGER: u64 = 10_000_000_000;
+/// after the one of its exit, but by no more than it takes to tell of them. Each costs the next a little:
+/// what is remembered must not outgrow the processor's caches.
+const LINGER: u64 = 2_000_000_000;
 
 /// What can be asked of the running system.
 pub(super) trait Inquiry {
     /// The facts of a process, unless it is gone.
     fn facts(&mut self, key: ProcessKey) -> Option<Process>;
     /// Who started it, nearest first, as far as they still live.
-    fn ancestors(&mut self, key: ProcessKey) -> Vec<Ancestor>;
+    fn ancestors(&mut self, key: ProcessKey) -> Arc<[Ancestor]>;
     /// The name of a user.
-    fn user(&mut self, uid: u32) -> Option<String>;
+    fn user(&mut self, uid: u32) -> Option<SmolStr>;
     /// Where a process lives; `None` when that can no longer be told.
     fn surroundings(&mut self, process: &Actor) -> Option<Surroundings>;
 }
@@ -88,7 +90,7 @@ impl Processes {
         let known = self
             .known
             .entry(key)
-            .or_insert_with(|| Known::of(bare(&actor, ask), ask.ancestors(key).into()));
+            .or_insert_with(|| Known::of(bare(&actor, ask), ask.ancestors(key)));
         // A path that was too long to be told is asked for.
         let executable = executable.or_else(|| ask.facts(key).and_then(|facts| facts.executable));
         Arc::make_mut(&mut known.process).executable = executable;
@@ -150,7 +152,7 @@ impl Processes {
             }
             return;
         }
-        let known = Known::of(facts, ask.ancestors(key).into());
+        let known = Known::of(facts, ask.ancestors(key));
         self.known.insert(key, known);
     }
 
@@ -199,7 +201,7 @@ impl Processes {
         changes.push((time, Change::Process(Process { key, ..(*known.process).clone() })));
         let command_line = known.arguments.as_ref().map(|arguments| arguments.to_vec());
         if !known.ancestors.is_empty() || command_line.is_some() {
-            let ancestors = known.ancestors.to_vec();
+            let ancestors = Arc::clone(&known.ancestors);
             let details = Details { process: key, ancestors, command_line, digest: None };
             changes.push((time, Change::Details(details)));
         }
@@ -289,11 +291,11 @@ pub(super) mod tests {
         fn facts(&mut self, _: ProcessKey) -> Option<Process> {
             None
         }
-        fn ancestors(&mut self, _: ProcessKey) -> Vec<Ancestor> {
-            Vec::new()
+        fn ancestors(&mut self, _: ProcessKey) -> Arc<[Ancestor]> {
+            Arc::new([])
         }
-        fn user(&mut self, uid: u32) -> Option<String> {
-            (uid == 1000).then(|| "ada".to_owned())
+        fn user(&mut self, uid: u32) -> Option<SmolStr> {
+            (uid == 1000).then(|| "ada".into())
         }
         fn surroundings(&mut self, _: &Actor) -> Option<Surroundings> {
             None
@@ -324,7 +326,7 @@ pub(super) mod tests {
         let mut processes = Processes::default();
         let execution = Execution {
             process: actor(1, "sh"),
-            executable: Some("/bin/sh".to_owned()),
+            executable: Some("/bin/sh".into()),
             arguments: None,
             runs: running(1),
         };
@@ -342,11 +344,11 @@ pub(super) mod tests {
         };
         assert_eq!(child.executable.as_deref(), Some("/bin/sh"));
         assert_eq!(child.user.as_deref(), Some("ada"));
-        assert_eq!(details.ancestors, [Ancestor { key: key(1), comm: "sh".to_owned() }]);
+        assert_eq!(*details.ancestors, [Ancestor { key: key(1), comm: "sh".into() }]);
         assert_eq!(processes.runs(key(2)), Some(running(1)));
         let execution = Execution {
             process: actor(2, "curl"),
-            executable: Some("/usr/bin/curl".to_owned()),
+            executable: Some("/usr/bin/curl".into()),
             arguments: Some(vec!["curl".to_owned(), "-s".to_owned()]),
             runs: running(6),
         };

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nix::sys::stat::makedev;
 use procflow_binding::{BootTime, NamespaceId, ProcessKey};
 use procflow_core::{Endpoint, Protocol};
+use smol_str::SmolStr;
 
 use crate::digest::{FileVersion, Running};
 
@@ -95,8 +96,8 @@ impl Comm {
         &self.0[..end]
     }
 
-    pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(self.bytes()).into_owned()
+    pub(super) fn text(&self) -> SmolStr {
+        String::from_utf8_lossy(self.bytes()).into()
     }
 }
 
@@ -155,7 +156,7 @@ pub(super) enum What {
 pub(super) struct Execution {
     pub(super) process: Actor,
     /// `None` when it was too long to be told.
-    pub(super) executable: Option<String>,
+    pub(super) executable: Option<SmolStr>,
     /// `None` unless the programs were asked for them.
     pub(super) arguments: Option<Vec<String>>,
     /// Which file the executable is.
@@ -329,14 +330,14 @@ fn execution(
 }
 
 /// Components from the last to the first, each ended by a zero byte.
-fn path(bytes: &[u8]) -> Option<String> {
+fn path(bytes: &[u8]) -> Option<SmolStr> {
     let components = bytes.strip_suffix(&[0])?;
     let mut path = String::new();
     for component in components.rsplit(|&byte| byte == 0) {
         path.push('/');
         path.push_str(&String::from_utf8_lossy(component));
     }
-    Some(path)
+    Some(path.into())
 }
 
 #[cfg(test)]
@@ -401,7 +402,7 @@ mod tests {
         let Ok(Record { what: What::Executed(execution), .. }) = Record::parse(&record) else {
             panic!("not an execution");
         };
-        let executable = Some("/usr/bin/curl".to_owned());
+        let executable = Some("/usr/bin/curl".into());
         let device = makedev(8, 300);
         let file = FileVersion { device, inode: 131_077, changed: (1_700_000_000, 999) };
         let runs = Running { file, at: BootTime(1_234_567_890) };

@@ -107,19 +107,20 @@ impl World {
                     assert!(self.namespaces.contains_key(&open.socket.namespace()));
                     let life = Life {
                         socket: open.socket,
-                        owners: open.owners.clone(),
+                        owners: open.owners.to_vec(),
                         closed: None,
                         last_seen: None,
                     };
                     self.lives.insert(open.id, life);
-                    let before = self.sockets.insert(open.id, (open.socket, open.owners));
+                    let before = self.sockets.insert(open.id, (open.socket, open.owners.to_vec()));
                     assert_eq!(before, None, "opened twice");
                 }
                 Change::Owners(owners) => {
                     known(&owners.owners, &self.processes);
                     assert!(!owners.owners.is_empty());
-                    self.lives.get_mut(&owners.id).unwrap().owners.clone_from(&owners.owners);
-                    self.sockets.get_mut(&owners.id).expect("not open").1 = owners.owners;
+                    self.lives.get_mut(&owners.id).unwrap().owners = owners.owners.to_vec();
+                    self.sockets.get_mut(&owners.id).expect("not open").1 =
+                        owners.owners.into_vec();
                 }
                 Change::Close(close) => {
                     assert!(close.last_seen <= time, "{close:?}");

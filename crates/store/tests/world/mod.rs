@@ -58,19 +58,19 @@ impl World {
     pub(crate) fn process(&mut self, pid: u32, uid: u32) -> Event {
         self.event(Change::Process(Process {
             key: key(pid),
-            comm: format!("worker-{pid}"),
-            executable: Some(format!("/usr/lib/service-{}/worker", pid % 7)),
+            comm: format!("worker-{pid}").into(),
+            executable: Some(format!("/usr/lib/service-{}/worker", pid % 7).into()),
             uid: Some(uid),
-            user: Some(format!("user{uid}")),
+            user: Some(format!("user{uid}").into()),
             container: None,
-            unit: Some(format!("service-{}.service", pid % 7)),
+            unit: Some(format!("service-{}.service", pid % 7).into()),
         }))
     }
 
     /// A process opens a connection; the socket's number decides its tuple.
     pub(crate) fn open(&mut self, id: u64, pid: u32) -> Event {
         let (id, not_before) = (SocketId(id), self.now.minus(100_000_000));
-        let owners = vec![key(pid)];
+        let owners = [key(pid)].into();
         self.event(Change::Open(Open { id, socket: socket(id.0), owners, not_before }))
     }
 
