@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use procflow_binding::{BootTime, Event};
+use procflow_binding::BootTime;
 use procflow_store::{HistoryError, Recorder};
 
 use crate::watch::SharedLog;
@@ -16,6 +16,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How far the log on disk may be behind in what it says of silence, in nanoseconds. After a kill
 /// it is what the next start does not know.
 const SILENCE: u64 = 10_000_000_000;
+
+/// So many events are taken over while the log is held, for a millisecond or two.
+const AT_ONCE: usize = 4096;
 
 /// How many events may wait for a disk that cannot be written, some 40 bytes of memory each (and
 /// their place in the log). What comes then could only be lost.
@@ -50,13 +53,14 @@ impl Flush {
     ///
     /// When the disk cannot be written. The next flush tries again.
     pub(crate) fn flush(&mut self) -> Result<(), HistoryError> {
-        let (events, until): (Vec<Event>, BootTime) = {
+        let until = loop {
             let log = self.shared.lock();
-            (log.unsettled(self.recorder.newest()).cloned().collect(), log.watched_until())
+            let mut events = log.unsettled(self.recorder.newest());
+            events.by_ref().take(AT_ONCE).try_for_each(|event| self.recorder.append(event))?;
+            if events.next().is_none() {
+                break log.watched_until();
+            }
         };
-        for event in &events {
-            self.recorder.append(event)?;
-        }
         let newest = self.recorder.newest();
         let news = newest > self.durable.0;
         if news || until.0.saturating_sub(self.durable.1.0) >= SILENCE {

@@ -33,9 +33,10 @@ use crate::polled::{Taker, worth_telling};
 use crate::source::{Batch, Count, Informed, Options, Shortfall, Source};
 use crate::{ProbeError, clock};
 
-/// From one reading of the ring to the next. Each costs a few system calls whether anything is there or
-/// not, and nobody waits for less.
-const PAUSE: Duration = Duration::from_millis(20);
+/// From one reading of the ring to the next. On an idle host it is the waking itself that costs, and
+/// nobody waits for less: what is told goes to disk twice a second. What `/proc` alone knows of a process
+/// (which container, where processes also live in older cgroup hierarchies) must be read while it lives.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An event may still be on its way into the ring this long after it was stamped, in nanoseconds: the
 /// program that stamped it can be interrupted.
@@ -216,7 +217,7 @@ impl Told {
             self.translated = Some((Instant::now(), now));
         }
         self.bindings.settle(now, changes);
-        self.bindings.processes.forget(now);
+        self.bindings.processes.forget(if taken < MOST_EVENTS { now } else { self.until });
         if taken < MOST_EVENTS {
             let translated = self.translated.map_or(now, |(_, until)| until);
             self.until = self.until.max(now.minus(SETTLED).min(translated));
