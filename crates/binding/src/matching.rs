@@ -142,10 +142,9 @@ impl History {
                 Owner::Ambiguous { candidates: holders }
             }
             (Match::Kernel { .. }, bound) => bound.into_owner(),
-            // Found after a gap, it may have been there in it, or somebody else's before it.
-            (Match::Nobody { observed: false }, Match::Nothing)
-                if self.gap(&question.around()).is_some() =>
-            {
+            // Who held it may have shown in a gap; or, seen after it, it may have been somebody else's
+            // before.
+            (Match::Nobody { .. }, Match::Nothing) if self.gap(&question.around()).is_some() => {
                 self.silence(question)
             }
             (exact, _) => exact.into_owner(),

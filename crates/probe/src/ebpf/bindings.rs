@@ -54,6 +54,17 @@ pub(super) struct Bindings {
     next_conversation: u64,
 }
 
+/// What a look showed.
+pub(super) struct Seen<'a> {
+    pub(super) table: &'a Table,
+    /// Namespaces that it did not reach.
+    pub(super) missed: &'a BTreeSet<NamespaceId>,
+    /// What it does not show was there until then: when events began to be lost.
+    pub(super) watched: BootTime,
+    /// What was told while it was taken.
+    pub(super) meanwhile: Vec<Record>,
+}
+
 #[derive(Clone)]
 struct Holding {
     socket: Socket,
@@ -98,15 +109,17 @@ impl Bindings {
     /// Everything that a look showed is told, and what it did not show is closed, last seen at
     /// `watched` (when events began to be lost), unless it is of a namespace that the look missed. Ends
     /// with [`Change::Listed`].
-    pub(super) fn list(
-        &mut self,
-        table: &Table,
-        missed: &BTreeSet<NamespaceId>,
-        watched: BootTime,
-        ask: &mut dyn Inquiry,
-        changes: &mut Changes,
-    ) {
+    pub(super) fn list(&mut self, seen: Seen<'_>, ask: &mut dyn Inquiry, changes: &mut Changes) {
+        let Seen { table, missed, watched, meanwhile } = seen;
         let time = table.time;
+        // What the look just missed ended before it: so much is told.
+        let ends: HashSet<u64> = meanwhile
+            .iter()
+            .filter_map(|record| match record.what {
+                What::Closed { cookie } => Some(cookie),
+                _ => None,
+            })
+            .collect();
         for process in table.processes.values() {
             self.processes.learn(process.clone(), ask);
         }
@@ -132,8 +145,8 @@ impl Bindings {
             if self.sockets.contains_key(&id) {
                 continue;
             }
-            let stays = missed.contains(&was.socket.namespace()) && was.ended.is_none();
-            if stays && !raw.contains(&id) {
+            let stays = missed.contains(&was.socket.namespace()) || ends.contains(&id.0);
+            if stays && was.ended.is_none() && !raw.contains(&id) {
                 self.is_there(time, id, was.socket, was.owners, changes);
             } else {
                 // In so many words: those who keep the log by user would not know it from the listing.
@@ -142,6 +155,16 @@ impl Bindings {
             }
         }
         changes.push((time, Change::Listed));
+        for record in meanwhile {
+            // Of a socket that is over, and whose end was lost.
+            let over = matches!(record.what, What::Acting { cookie, tuple: Some(tuple), .. }
+                if record.time <= time
+                    && !self.sockets.contains_key(&SocketId(cookie))
+                    && !missed.contains(&tuple.namespace));
+            if !over {
+                self.apply(record, ask, changes);
+            }
+        }
     }
 
     /// A socket is told as one that was there before.
@@ -638,7 +661,10 @@ mod tests {
             processes: [facts(2)].into(),
             ..Table::default()
         };
-        bindings.list(&table, &[].into(), BootTime(15), &mut Nobody, &mut changes);
+        let missed = [].into();
+        let seen =
+            Seen { table: &table, missed: &missed, watched: BootTime(15), meanwhile: Vec::new() };
+        bindings.list(seen, &mut Nobody, &mut changes);
         let opens: Vec<&Open> = changes
             .iter()
             .filter_map(
@@ -671,7 +697,10 @@ mod tests {
         }
         changes.clear();
         let table = Table { time: BootTime(20), ..Table::default() };
-        bindings.list(&table, &[NamespaceId(2)].into(), BootTime(15), &mut Nobody, &mut changes);
+        let missed = [NamespaceId(2)].into();
+        let seen =
+            Seen { table: &table, missed: &missed, watched: BootTime(15), meanwhile: Vec::new() };
+        bindings.list(seen, &mut Nobody, &mut changes);
         // The others are told as gone, last seen when events began to be lost.
         let mut closed = Vec::new();
         changes.retain(|(_, change)| match change {
@@ -687,6 +716,41 @@ mod tests {
             panic!("{changes:?}");
         };
         assert_eq!((stays.id, &stays.owners[..]), (SocketId(6), &[key(2)][..]));
+    }
+
+    #[test]
+    fn what_a_look_just_missed_ends_when_it_is_told() {
+        let mut bindings = Bindings::default();
+        let mut changes = Changes::new();
+        for cookie in [5, 6, 7] {
+            let local = tuple(Protocol::TCP, 80, 1000 + u16::try_from(cookie).unwrap());
+            let what = opened(Kind::Accepting, cookie, local, None);
+            bindings.apply(Record { time: BootTime(10), what }, &mut Nobody, &mut changes);
+        }
+        changes.clear();
+        // Two were used and closed before the look, which is told after it; the end of one got lost.
+        let used = |cookie: u64| {
+            let local = tuple(Protocol::TCP, 80, 1000 + u16::try_from(cookie).unwrap());
+            What::Acting { cookie, tuple: Some(local), actor: actor(1) }
+        };
+        let meanwhile = [(12, used(5)), (13, used(6)), (14, What::Closed { cookie: 5 })];
+        let meanwhile = meanwhile.map(|(at, what)| Record { time: BootTime(at), what }).into();
+        let table = Table { time: BootTime(20), ..Table::default() };
+        let seen = Seen { table: &table, missed: &[].into(), watched: BootTime(11), meanwhile };
+        bindings.list(seen, &mut Nobody, &mut changes);
+        let mut said = Vec::new();
+        for (time, change) in changes {
+            match change {
+                Change::Open(open) => said.push((time.0, open.id.0, "there")),
+                Change::Owners(owners) => said.push((time.0, owners.id.0, "used")),
+                Change::Close(close) => said.push((close.last_seen.0, close.id.0, "gone")),
+                _ => {}
+            }
+        }
+        said.sort_unstable();
+        let gone = [(11, 6, "gone"), (11, 7, "gone")];
+        let followed = [(12, 5, "used"), (14, 5, "gone"), (20, 5, "there")];
+        assert_eq!(said, [gone.as_slice(), &followed].concat());
     }
 
     fn process(pid: u32) -> Process {

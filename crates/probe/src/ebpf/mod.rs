@@ -22,10 +22,10 @@ use procflow_binding::{
     BootTime, Change, ClockSample, Coverage, Gap, GapCause, ProcessKey, Table, diff,
 };
 
-use self::bindings::Bindings;
+use self::bindings::{Bindings, Seen};
 use self::kernel::Kernel;
 use self::live::Live;
-use self::record::Kind;
+use self::record::{Kind, Record};
 use crate::account::Look;
 use crate::digest::Running;
 use crate::look::Looks;
@@ -156,7 +156,14 @@ impl Told {
         // be told again without its owner.
         let Look { table, missed, .. } = self.looks.living()?;
         self.look_around(&table, changes);
-        self.bindings.list(&table, &missed, watched, self.live.at(table.time), changes);
+        let mut meanwhile = Vec::new();
+        while meanwhile.len() < MOST_EVENTS
+            && let Some(record) = self.next()
+        {
+            meanwhile.extend(record);
+        }
+        let seen = Seen { table: &table, missed: &missed, watched, meanwhile };
+        self.bindings.list(seen, self.live.at(table.time), changes);
         self.note_shortfalls();
         Ok(table.time)
     }
@@ -233,19 +240,26 @@ impl Told {
 
     /// Takes what waits in the ring.
     fn drain(&mut self, now: BootTime, changes: &mut bindings::Changes) -> usize {
-        let live = self.live.at(now);
+        self.live.at(now);
         for taken in 0..MOST_EVENTS {
-            match self.kernel.next() {
-                Some(Ok(record)) => {
-                    self.consumed[record.kind() as usize] += 1;
-                    self.until = self.until.max(record.time);
-                    self.bindings.apply(record, live, changes);
-                }
-                Some(Err(_)) => self.malformed += 1,
+            match self.next() {
+                Some(Some(record)) => self.bindings.apply(record, &mut self.live, changes),
+                Some(None) => {}
                 None => return taken,
             }
         }
         MOST_EVENTS
+    }
+
+    /// The next event in the ring, if there is one - and if it can be understood.
+    fn next(&mut self) -> Option<Option<Record>> {
+        let Ok(record) = self.kernel.next()? else {
+            self.malformed += 1;
+            return Some(None);
+        };
+        self.consumed[record.kind() as usize] += 1;
+        self.until = self.until.max(record.time);
+        Some(Some(record))
     }
 
     /// Events got lost: everything is listed again, and all since the first loss is a gap.
