@@ -8,13 +8,17 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::civil::DateTime;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use procflow_nfdump::Reader;
+
+use crate::unfinished::open_directory;
 
 /// Sub-directories are followed so deep: nfcapd makes at most four levels (`-S 4`), below one for
 /// each source (`-M`).
@@ -54,6 +58,18 @@ impl Found {
     /// Where its annotated form goes: in its own place, or to the same place below `output`.
     pub(crate) fn target(&self, output: Option<&Path>) -> PathBuf {
         output.map_or_else(|| self.directory.clone(), |output| output.join(&self.below))
+    }
+
+    /// Its directory, opened; links above the archive's own are followed, in the archive none.
+    pub(crate) fn open_directory(&self) -> io::Result<OwnedFd> {
+        let depth = self.below.components().count();
+        let root = self.directory.ancestors().nth(depth).unwrap_or(&self.directory);
+        let mut directory = open_directory(root)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        for name in &self.below {
+            directory = openat(&directory, name, flags, Mode::empty())?;
+        }
+        Ok(directory)
     }
 
     /// One file, named by the user.

@@ -10,9 +10,11 @@ mod feed;
 mod ledger;
 mod name;
 mod report;
+mod rights;
 mod run;
 mod summary;
 mod trust;
+mod unfinished;
 
 use std::process::ExitCode;
 

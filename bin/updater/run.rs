@@ -16,7 +16,7 @@ use procflow_nfdump::{Flow, UserName};
 use procflow_store::{StateDirectory, default_state, read_export};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::annotate::{AnnotateError, Annotated, Output, annotate, clean};
+use crate::annotate::{AnnotateError, Annotated, Output, annotate};
 use crate::archive::{Finality, Found, look};
 use crate::args::{Args, VantageName};
 use crate::failure::Failure;
@@ -26,6 +26,7 @@ use crate::name::name;
 use crate::report::Report;
 use crate::summary::Summary;
 use crate::trust::{Newcomers, Trust};
+use crate::unfinished::clean;
 
 /// Runs the program.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
