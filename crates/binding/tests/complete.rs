@@ -6,8 +6,7 @@ use story::*;
 
 use procflow_binding::{
     Address, BootTime, Change, Close, Coverage, Details, Event, Gap, GapCause, Histories,
-    NamespaceId, Open, OwnerSet, Owners, Socket, SocketId, Translation,
-    TranslationGone, Vantage,
+    NamespaceId, Open, OwnerSet, Owners, Socket, SocketId, Translation, TranslationGone, Vantage,
 };
 use procflow_core::{FlowKey, Protocol};
 
