@@ -11,6 +11,7 @@ mod ledger;
 mod name;
 mod report;
 mod rights;
+mod rotations;
 mod run;
 mod summary;
 mod trust;
