@@ -296,7 +296,7 @@ impl Update {
             self.args.file.iter().filter_map(|path| path.metadata().ok()?.modified().ok());
         let told = touched.max().and_then(|at| at.checked_add(self.args.tolerance + TELLING));
         let left = told.and_then(|told| told.duration_since(SystemTime::now()).ok());
-        left.unwrap_or_default().min(LONGEST_TELLING)
+        left.unwrap_or_default().min(LONGEST_TELLING).min(self.args.wait)
     }
 
     /// Listens for rotations in all directories that there are now. Where that is not possible, the
