@@ -62,6 +62,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         file_host,
         missing: None,
         next_final: None,
+        seen: Vec::new(),
         stop: Arc::default(),
         args,
     };
@@ -146,6 +147,8 @@ struct Update {
     missing: Option<u8>,
     /// When the next file will be final, as the last update saw it.
     next_final: Option<SystemTime>,
+    /// The directories that it saw.
+    seen: Vec<(PathBuf, SystemTime)>,
     stop: Arc<AtomicBool>,
 }
 
@@ -213,6 +216,8 @@ impl Update {
                 None
             }
         });
+        // Before the first update: what is rotated while that goes on is heard too.
+        self.listen_at(&mut rotations, None);
         tokio::select! {
             () = tokio::time::sleep(self.until_told()) => {}
             () = told.notified() => {
@@ -235,7 +240,8 @@ impl Update {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            self.listen_at(&mut rotations);
+            let seen = std::mem::take(&mut self.seen);
+            self.listen_at(&mut rotations, Some(seen).filter(|seen| !seen.is_empty()));
             tokio::select! {
                 () = self.listen_for(pause, &mut rotations) => {}
                 () = told.notified() => break,
@@ -299,16 +305,21 @@ impl Update {
         left.unwrap_or_default().min(LONGEST_TELLING).min(self.args.wait)
     }
 
-    /// Listens for rotations in all directories that there are now. Where that is not possible, the
-    /// next update comes when the pause is over.
-    fn listen_at(&self, rotations: &mut Option<Rotations>) {
+    /// Listens for rotations in all directories, as an update has seen them or as they are now. Where
+    /// that is not possible, updates come when a pause is over.
+    fn listen_at(
+        &self,
+        rotations: &mut Option<Rotations>,
+        seen: Option<Vec<(PathBuf, SystemTime)>>,
+    ) {
         let Some(listening) = rotations else { return };
+        let now =
+            || self.directories().iter().flat_map(|path| self.look(path).directories).collect();
+        let mut directories = seen.unwrap_or_else(now);
         loop {
-            let directories: Vec<_> =
-                self.directories().iter().flat_map(|path| self.look(path).directories).collect();
             match listening.listen_at(&directories) {
                 // In a new directory others may have been made before anybody listened.
-                Ok(true) => {}
+                Ok(true) => directories = now(),
                 Ok(false) => return,
                 Err(error) => {
                     self.say(format_args!(
@@ -347,7 +358,7 @@ impl Update {
             match heard {
                 Ok(heard) => {
                     if heard == Heard::NewDirectory {
-                        self.listen_at(rotations);
+                        self.listen_at(rotations, None);
                     }
                     let is_final = tokio::time::Instant::now() + grace;
                     until = until.min(soonest.max(is_final));
@@ -480,6 +491,7 @@ impl Update {
     /// The files to read now, and where unfinished ones lie.
     fn candidates(&mut self, summary: &mut Summary) -> (Vec<Found>, BTreeSet<PathBuf>) {
         self.next_final = None;
+        self.seen.clear();
         if !self.args.file.is_empty() {
             let mut files = Vec::new();
             for path in &self.args.file {
@@ -499,6 +511,7 @@ impl Update {
             let look = self.look(&directory);
             self.next_final = self.next_final.into_iter().chain(look.next_final).min();
             unfinished.extend(look.unfinished);
+            self.seen.extend(look.directories);
             for (path, error) in look.failed {
                 summary.files.failed += 1;
                 eprintln!("updater: {}: {error}", path.display());
