@@ -1,5 +1,5 @@
-//! Beside a real nfcapd: it rotates, is restarted, and runs the updater itself, while updaters come,
-//! go and are killed. Every flow that was sent must be there, once.
+//! Beside a real nfcapd: it rotates, is restarted, and runs the updater itself, while updaters
+//! come, go and are killed. Every flow that was sent must be there, once.
 
 mod lab;
 
@@ -265,7 +265,8 @@ fn nfcapd_may_run_the_updater_itself_even_beside_another() {
     let _tracker = lab.tracker();
     let (_socket, address) = own_socket();
     let hook = format!(
-        "{} 127.0.0.1 {} --state {} --tracker-state {} --vantage host --tolerance 100ms --file %d/%f",
+        "{} 127.0.0.1 {} --state {} --tracker-state {} --vantage host \
+         --tolerance 100ms --quiet --file %d/%f",
         env!("CARGO_BIN_EXE_updater"),
         lab.port,
         lab.path("updater").display(),

@@ -30,7 +30,7 @@ pub(crate) enum AnnotateError {
     StillWritten(PathBuf),
     #[error("{} changed while it was annotated; left as it is", .0.display())]
     Changed(PathBuf),
-    #[error("{} is locked by another process, likely an updater that annotates it; left to it", .0.display())]
+    #[error("{} is locked by another process, likely an updater; left to it", .0.display())]
     Locked(PathBuf),
     #[error("{} would be written over itself; choose another --output", .0.display())]
     OntoItself(PathBuf),

@@ -174,7 +174,7 @@ impl Walk {
                     look.not_yet += 1;
                     look.next_final = Some(look.next_final.map_or(from, |next| next.min(from)));
                 }
-                Ok(None) => {}
+                Ok(None) => look.not_yet += 1,
                 Err(error) => look.failed.push((file.path(), error)),
             }
         }
@@ -211,7 +211,7 @@ fn told_slot(files: &[(DateTime, Found)]) -> Option<Duration> {
     gaps.filter(|gap| gap.is_positive()).min().map(|gap| gap.unsigned_abs())
 }
 
-/// From when on a file is final if nobody touches it; `None` if it is gone.
+/// From when on a file is final if nobody touches it; `None` if it is gone, or beyond all times.
 ///
 /// The slot's end is not taken from the name, whose time zone nobody knows, but from when the file
 /// was made (layout 2 says so itself): never before its slot began, so never too early.
@@ -221,10 +221,9 @@ fn final_from(
     followed: bool,
     finality: Finality,
 ) -> io::Result<Option<SystemTime>> {
-    let modified = u64::try_from(file.stamp.modified).unwrap_or(0);
-    let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(modified);
-    // What lies beyond all times never comes.
     let after = |time: SystemTime, span| time.checked_add(span);
+    let Ok(modified) = u64::try_from(file.stamp.modified.max(0)) else { return Ok(None) };
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(modified);
     let Some(untouched) = after(modified, finality.grace) else { return Ok(None) };
     if followed || untouched > finality.now {
         return Ok(Some(untouched));
@@ -318,6 +317,19 @@ mod tests {
         assert_eq!(next(1310), None);
         file(root, "nfcapd.202611210305", 1300);
         assert_eq!(next(1302), Some(1311));
+    }
+
+    #[test]
+    fn a_file_that_says_it_is_from_beyond_all_times_is_never_final() {
+        let place = tempfile::tempdir().unwrap();
+        file(place.path(), "nfcapd.202611210300", 1000);
+        let path = place.path().join("nfcapd.202611210300");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[8..16].copy_from_slice(&i64::MAX.to_le_bytes());
+        fs::write(&path, bytes).unwrap();
+        let touched = SystemTime::UNIX_EPOCH + Duration::from_secs(1001);
+        fs::File::open(&path).unwrap().set_modified(touched).unwrap();
+        assert_eq!(names(place.path(), 4000, 10), (vec![], 1));
     }
 
     #[test]

@@ -19,12 +19,11 @@ use crate::archive::slot_start;
 use crate::unfinished::is_unfinished;
 
 /// So many directories are listened at, those that changed last: nfcapd fills at most one for each
-/// source at a time, `-S` makes a new one every day or hour, and each takes about a KiB of the
-/// kernel's memory.
+/// source at a time, `-S` makes a new one every day or hour, and each takes memory of the kernel's.
 const MOST: usize = 1024;
 
 /// How often the kernel is asked what it heard. A tracker has something to say every second, so an
-/// updater wakes up anyway; tokio's own way to wait for a descriptor cannot be had without `unsafe`.
+/// updater wakes up anyway; tokio's way to wait for a descriptor cannot be had without `unsafe`.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// Hears of rotations in the directories of an archive.

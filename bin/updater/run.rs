@@ -300,13 +300,14 @@ impl Update {
         }
         let touched =
             self.args.file.iter().filter_map(|path| path.metadata().ok()?.modified().ok());
-        let told = touched.max().and_then(|at| at.checked_add(self.args.tolerance + TELLING));
+        let after = self.args.tolerance.saturating_add(TELLING);
+        let told = touched.max().and_then(|at| at.checked_add(after));
         let left = told.and_then(|told| told.duration_since(SystemTime::now()).ok());
         left.unwrap_or_default().min(LONGEST_TELLING).min(self.args.wait)
     }
 
-    /// Listens for rotations in all directories, as an update has seen them or as they are now. Where
-    /// that is not possible, updates come when a pause is over.
+    /// Listens for rotations in all directories, as an update has seen them or as they are now.
+    /// Where that is not possible, updates come when a pause is over.
     fn listen_at(
         &self,
         rotations: &mut Option<Rotations>,
@@ -348,7 +349,7 @@ impl Update {
         let mut until = end;
         if let Some(next) = self.next_final {
             let left = next.duration_since(SystemTime::now()).unwrap_or_default();
-            until = end.min(soonest.max(now + left));
+            until = now.checked_add(left).map_or(end, |next| end.min(soonest.max(next)));
         }
         loop {
             let heard = tokio::select! {
@@ -360,8 +361,8 @@ impl Update {
                     if heard == Heard::NewDirectory {
                         self.listen_at(rotations, None);
                     }
-                    let is_final = tokio::time::Instant::now() + grace;
-                    until = until.min(soonest.max(is_final));
+                    let is_final = tokio::time::Instant::now().checked_add(grace);
+                    until = is_final.map_or(until, |at| until.min(soonest.max(at)));
                 }
                 Err(error) => {
                     self.say(format_args!("cannot listen for rotations any more: {error}"));

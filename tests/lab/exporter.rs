@@ -11,7 +11,7 @@ use super::{Lab, Running, nfdump, read, wait_for};
 /// Flows in a datagram, as many as fit.
 const IN_A_DATAGRAM: usize = 30;
 
-/// The exporter's uptime in milliseconds: it dates flows by this, and the datagram says when it was.
+/// The exporter's uptime in milliseconds. It dates flows by this; the datagram says when it was.
 const UPTIME: u32 = 1_000_000;
 
 /// Sends the same flows to several collectors, each to another address so that none is mistaken
