@@ -627,6 +627,35 @@ fn root_does_not_what_the_owner_of_a_directory_may_not() {
 }
 
 #[test]
+fn an_updater_of_nfcapds_own_user_needs_no_more_than_the_trackers_group() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can be somebody else");
+    }
+    let lab = Lab::new();
+    std::fs::set_permissions(lab.place.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let group = nix::unistd::Group::from_gid(65534.into()).unwrap();
+    let Some(group) = group else { return skip("there is no group 65534") };
+    let _tracker = lab.tracker_with(&["--group", &group.name]);
+    let flows = lab.directory("flows");
+    let (_socket, address) = own_socket();
+    let path = flows_of(address, &flows, "nfcapd.202611210300", 10);
+    for path in [&path, &flows] {
+        chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    let program = lab.path("updater-copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_updater"), &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    command.args(["127.0.0.1", &lab.port.to_string(), "--state"]).arg(lab.path("own"));
+    command.arg("--tracker-state").arg(lab.path("tracker")).args(file_and_host(&path));
+    let said = Answer::of(&mut command).ok();
+    assert!(said.out.contains("10 named"), "{said:?}");
+    assert_eq!(std::fs::metadata(&path).unwrap().uid(), 65534);
+    only_ours_is_left(&flows, &[&path]);
+}
+
+#[test]
 fn a_full_disk_leaves_the_original() {
     let lab = Lab::new();
     let small = lab.directory("small");
