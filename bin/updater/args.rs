@@ -23,8 +23,8 @@ Examples:
   updater web1 9000 30s --dir /var/cache/nfdump
   updater web1 9000 --once --dir . --output named
   updater web1 9000 --file nfcapd.202611211200 --report flows.jsonl
-  updater --history night.history --dir /var/cache/nfdump
   nfcapd ... -x 'updater web1 9000 --quiet --file %d/%f'
+  updater --history night.history --dir /var/cache/nfdump
 
 What is written:
   curl               the one end that is tracked
