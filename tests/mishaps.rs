@@ -351,7 +351,8 @@ fn no_file_of_the_corpus_is_harmed() {
         }
         let copy = flows.join(&name);
         std::fs::copy(&original, &copy).unwrap();
-        let said = lab.updater(["--file".as_ref(), copy.as_os_str()]);
+        let arguments = ["--wait".as_ref(), "0s".as_ref(), "--file".as_ref(), copy.as_os_str()];
+        let said = lab.updater(arguments);
         match said.code {
             Some(0) => read += 1,
             // Where in the file, or what kind of file it is instead.
@@ -504,9 +505,13 @@ fn a_process_cannot_make_its_name_say_something_else() {
 }
 
 /// Starts an update of a file that takes a while, and waits until it is in the middle.
-fn in_the_middle(lab: &Lab, path: &Path) -> Running {
+fn in_the_middle<'a>(
+    lab: &Lab,
+    path: &Path,
+    arguments: impl IntoIterator<Item = &'a std::ffi::OsStr>,
+) -> Running {
     let mut command = lab.updater_command();
-    command.args(file_and_host(path)).stdout(Stdio::null());
+    command.args(arguments).stdout(Stdio::null());
     let updater = Running(command.stderr(Stdio::piped()).spawn().unwrap());
     let pid = updater.0.id();
     let unfinished = path.parent().unwrap().join(format!("nfcapd.current.upd.{pid}"));
@@ -525,7 +530,7 @@ fn a_signal_in_the_middle_of_a_rewrite_leaves_the_original() {
     let path = flows_of(address, &flows, "nfcapd.202611210300", 600_000);
     let before = std::fs::read(&path).unwrap();
     for (signal, code) in [(Signal::SIGINT, Some(130)), (Signal::SIGTERM, Some(143))] {
-        let mut updater = in_the_middle(&lab, &path);
+        let mut updater = in_the_middle(&lab, &path, file_and_host(&path));
         updater.signal(signal);
         let mut said = String::new();
         std::io::Read::read_to_string(updater.0.stderr.as_mut().unwrap(), &mut said).unwrap();
@@ -535,7 +540,7 @@ fn a_signal_in_the_middle_of_a_rewrite_leaves_the_original() {
         only_ours_is_left(&flows, &[&path]);
     }
     // Killed, it cannot clean up; the next update does.
-    let mut updater = in_the_middle(&lab, &path);
+    let mut updater = in_the_middle(&lab, &path, file_and_host(&path));
     updater.signal(Signal::SIGKILL);
     updater.0.wait().unwrap();
     assert!(std::fs::read(&path).unwrap() == before);
@@ -551,6 +556,103 @@ fn a_signal_in_the_middle_of_a_rewrite_leaves_the_original() {
         let check = Command::new("nfdump").arg("-v").arg(&path).output().unwrap();
         assert!(check.status.success(), "{check:?}");
     }
+}
+
+#[test]
+fn a_file_deleted_or_replaced_in_the_middle_is_not_ours_to_replace() {
+    let lab = Lab::new();
+    let _tracker = lab.tracker();
+    let flows = lab.directory("flows");
+    let (_socket, address) = own_socket();
+    let path = flows.join("nfcapd.202611210300");
+    let other = flows_of(address, &lab.directory("other"), "small", 10);
+    let small = std::fs::read(&other).unwrap();
+    let arguments = ["--once", "--grace", "0s", "--slot", "1s", "--vantage", "host", "--dir"];
+    let arguments = || arguments.iter().map(|word| word.as_ref()).chain([flows.as_os_str()]);
+    for replaced in [false, true] {
+        flows_of(address, &flows, "nfcapd.202611210300", 600_000);
+        let mut updater = in_the_middle(&lab, &path, arguments());
+        if replaced {
+            std::fs::rename(&other, &path).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let mut said = String::new();
+        std::io::Read::read_to_string(updater.0.stderr.as_mut().unwrap(), &mut said).unwrap();
+        assert_eq!(updater.0.wait().unwrap().code(), Some(1), "{said}");
+        assert!(said.contains("nfcapd.202611210300 changed while it was annotated"), "{said}");
+        if replaced {
+            assert!(std::fs::read(&path).unwrap() == small);
+        } else {
+            only_ours_is_left(&flows, &[]);
+        }
+    }
+    // What is there now is a file like any other.
+    let said = lab.updater(arguments()).ok();
+    assert!(said.out.contains("10 named"), "{said:?}");
+    only_ours_is_left(&flows, &[&path]);
+}
+
+#[test]
+fn root_does_not_what_the_owner_of_a_directory_may_not() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can work for somebody else");
+    }
+    let lab = Lab::new();
+    let _tracker = lab.tracker();
+    // Whoever it is need not be able to pass what lies above.
+    let flows = lab.directory("flows");
+    let (_socket, address) = own_socket();
+    let path = flows_of(address, &flows, "nfcapd.202611210300", 10);
+    let before = std::fs::read(&path).unwrap();
+    let owner = 65534;
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode(&path, 0o640);
+    mode(&flows, 0o555);
+    for path in [&path, &flows] {
+        chown(path, Some(owner), Some(owner)).unwrap();
+    }
+    lab.updater(file_and_host(&path)).failed(1, "cannot write beside: Permission denied");
+    assert!(std::fs::read(&path).unwrap() == before);
+    mode(&flows, 0o755);
+    let said = lab.updater(file_and_host(&path)).ok();
+    assert!(said.out.contains("10 named"), "{said:?}");
+    let meta = std::fs::metadata(&path).unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (owner, owner, 0o640));
+    only_ours_is_left(&flows, &[&path]);
+    assert_eq!(std::fs::metadata(lab.path("updater/finished.json")).unwrap().uid(), 0);
+}
+
+#[test]
+fn an_updater_of_nfcapds_own_user_needs_no_more_than_the_trackers_group() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can be somebody else");
+    }
+    let lab = Lab::new();
+    std::fs::set_permissions(lab.place.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let group = nix::unistd::Group::from_gid(65534.into()).unwrap();
+    let Some(group) = group else { return skip("there is no group 65534") };
+    let _tracker = lab.tracker_with(&["--group", &group.name]);
+    let flows = lab.directory("flows");
+    let (_socket, address) = own_socket();
+    let path = flows_of(address, &flows, "nfcapd.202611210300", 10);
+    for path in [&path, &flows] {
+        chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    let program = lab.path("updater-copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_updater"), &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    command.args(["127.0.0.1", &lab.port.to_string(), "--state"]).arg(lab.path("own"));
+    command.arg("--tracker-state").arg(lab.path("tracker")).args(file_and_host(&path));
+    let said = Answer::of(&mut command).ok();
+    assert!(said.out.contains("10 named"), "{said:?}");
+    assert_eq!(std::fs::metadata(&path).unwrap().uid(), 65534);
+    only_ours_is_left(&flows, &[&path]);
 }
 
 #[test]
@@ -572,9 +674,15 @@ fn a_full_disk_leaves_the_original() {
     lab.updater(file_and_host(&path)).failed(1, "No space left on device");
     assert!(std::fs::read(&path).unwrap() == before);
     only_ours_is_left(&small, &[&path]);
+    let remount = |options: &str| {
+        let remounted = Command::new("mount").args(["-o", options]).arg(&small).status();
+        assert!(remounted.unwrap().success(), "remount {options}");
+    };
+    remount("remount,ro");
+    lab.updater(file_and_host(&path)).failed(1, "Read-only file system");
+    assert!(std::fs::read(&path).unwrap() == before);
     // With room again it goes on as if nothing had been.
-    let grown = Command::new("mount").args(["-o", "remount,size=40m"]).arg(&small).status();
-    assert!(grown.unwrap().success());
+    remount("remount,rw,size=40m");
     let said = lab.updater(file_and_host(&path)).ok();
     assert!(said.out.contains("20000 named"), "{said:?}");
 }

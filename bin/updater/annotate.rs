@@ -1,27 +1,19 @@
 //! Annotating one file: read it, write it anew beside it with the names, and put the new one in
 //! its place - or leave everything as it was.
 //!
-//! The new file is called `nfcapd.current.upd.PID`, the one kind of name that no nfdump reads. It
-//! is synced before it takes the original's name, so that after a crash there is the one or the
-//! other. All names are looked up in the directory's descriptor, and links are not followed.
+//! How the new file takes that place is told in `unfinished.rs`.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
-use nix::sys::stat::{Mode, fchmod, futimens};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use procflow_nfdump::{Flow, Reader, Summary, UserName, rewrite};
 
 use crate::archive::{Found, Stamp};
-
-/// What our unfinished files are called, followed by a pid.
-const UNFINISHED: &str = "nfcapd.current.upd.";
+use crate::rights::Rights;
+use crate::unfinished::{Original, Traded, Unfinished, open_directory, open_file};
 
 /// How much is read and written at a time, in bytes.
 const BUFFER: usize = 1 << 20;
@@ -38,6 +30,8 @@ pub(crate) enum AnnotateError {
     StillWritten(PathBuf),
     #[error("{} changed while it was annotated; left as it is", .0.display())]
     Changed(PathBuf),
+    #[error("{} is locked by another process, likely an updater; left to it", .0.display())]
+    Locked(PathBuf),
     #[error("{} would be written over itself; choose another --output", .0.display())]
     OntoItself(PathBuf),
     #[error("{} exists and was not written by an update; --force replaces it", .0.display())]
@@ -82,9 +76,16 @@ pub(crate) fn annotate(
     if found.name.as_encoded_bytes().starts_with(b"nfcapd.current") {
         return Err(AnnotateError::StillWritten(path));
     }
-    let source_directory = open_directory(&found.directory).map_err(io("cannot open directory"))?;
-    let original = open_file(&source_directory, &found.name).map_err(io("cannot open"))?;
-    let before = original.metadata().map_err(io("cannot look at"))?;
+    let source_directory = found.open_directory().map_err(io("cannot open directory"))?;
+    let in_place = output.is_none();
+    let _rights = match in_place {
+        true => Some(Rights::of_owner(&source_directory, &found.name).map_err(io("cannot open"))?),
+        false => None,
+    };
+    let opened = open_file(&source_directory, &found.name).map_err(io("cannot open"))?;
+    let original = Original::take(opened, in_place).map_err(io("cannot look at"))?;
+    let Some(original) = original else { return Err(AnnotateError::Locked(path)) };
+    let before = original.file.metadata().map_err(io("cannot look at"))?;
     if Stamp::of(&before) != found.stamp {
         return Err(AnnotateError::Changed(path));
     }
@@ -104,21 +105,25 @@ pub(crate) fn annotate(
     };
 
     let failed = |source: procflow_nfdump::Error| {
+        let path = path.clone();
         if stop.load(Ordering::Relaxed) {
-            AnnotateError::Stopped(path.clone())
+            AnnotateError::Stopped(path)
+        } else if original.is_as_it_was(&source_directory, &found.name).is_ok_and(|same| !same) {
+            // What is wrong with it may be that it was half appended to.
+            AnnotateError::Changed(path)
         } else {
-            AnnotateError::File { path: path.clone(), source }
+            AnnotateError::File { path, source }
         }
     };
-    let mut input = Stoppable { file: &original, stop };
+    let mut input = Stoppable { file: &original.file, stop };
     if Reader::new(&mut input).map_err(failed)?.header().in_progress() {
         return Err(AnnotateError::StillWritten(path));
     }
-    (&original).rewind().map_err(io("cannot read"))?;
+    (&original.file).rewind().map_err(io("cannot read"))?;
 
     let unfinished = Unfinished::create(&target_directory).map_err(io("cannot write beside"))?;
     let mut writer = BufWriter::with_capacity(BUFFER, &unfinished.file);
-    let reader = BufReader::with_capacity(BUFFER, Stoppable { file: &original, stop });
+    let reader = BufReader::with_capacity(BUFFER, Stoppable { file: &original.file, stop });
     let summary = rewrite(reader, &mut writer, decide).map_err(failed)?;
     writer.flush().map_err(io("cannot write beside"))?;
     drop(writer);
@@ -131,17 +136,21 @@ pub(crate) fn annotate(
     }
     unfinished.dress_as(&before).map_err(io("cannot give owner, mode and times of"))?;
     unfinished.file.sync_all().map_err(io("cannot write beside"))?;
+    let stamp = unfinished.file.metadata().map_err(io("cannot look at"))?;
     // nfcapd may have appended meanwhile (it was restarted within the slot), or nfexpire may have
     // deleted the file: then it is not ours to replace.
-    let now = open_file(&source_directory, &found.name).and_then(|file| file.metadata());
-    if now.ok().map(|meta| Stamp::of(&meta)) != Some(found.stamp) {
+    let Some(output) = output else {
+        return match unfinished.replace(&found.name, &original).map_err(io("cannot replace"))? {
+            Traded::Replaced => Ok(Annotated { summary, stamp: Stamp::of(&stamp), replaced: true }),
+            Traded::Changed => Err(AnnotateError::Changed(path)),
+        };
+    };
+    if !original.is_as_it_was(&source_directory, &found.name).map_err(io("cannot look at"))? {
         return Err(AnnotateError::Changed(path));
     }
-    let stamp = unfinished.file.metadata().map_err(io("cannot look at"))?;
-    let replace = output.is_none_or(|output| output.may_replace);
-    match unfinished.finish(&found.name, replace) {
-        Err(error) if !replace && error.kind() == io::ErrorKind::AlreadyExists => {
-            let directory = found.target(output.map(|output| output.path));
+    match unfinished.finish(&found.name, output.may_replace) {
+        Err(error) if !output.may_replace && error.kind() == io::ErrorKind::AlreadyExists => {
+            let directory = found.target(Some(output.path));
             return Err(AnnotateError::Exists(directory.join(&found.name)));
         }
         finished => finished.map_err(io("cannot replace"))?,
@@ -162,105 +171,6 @@ impl Read for Stoppable<'_> {
         }
         let mut file = self.file;
         file.read(buffer)
-    }
-}
-
-/// A file being written, removed again unless it is finished. It is locked as long as its writer
-/// lives, which is how others tell it from one that was left behind.
-struct Unfinished {
-    directory: OwnedFd,
-    name: OsString,
-    file: File,
-    finished: bool,
-}
-
-impl Unfinished {
-    fn create(directory: &OwnedFd) -> io::Result<Self> {
-        let name = OsString::from(format!("{UNFINISHED}{}", std::process::id()));
-        let directory = directory.try_clone()?;
-        let flags =
-            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let file = File::from(openat(&directory, name.as_os_str(), flags, mode)?);
-        let unfinished = Self { directory, name, file, finished: false };
-        unfinished.file.try_lock().map_err(io::Error::from)?;
-        Ok(unfinished)
-    }
-
-    /// Gives it the owner, mode and times of the original.
-    fn dress_as(&self, original: &std::fs::Metadata) -> io::Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        let own = self.file.metadata()?;
-        if (own.uid(), own.gid()) != (original.uid(), original.gid()) {
-            let (owner, group) = (Uid::from_raw(original.uid()), Gid::from_raw(original.gid()));
-            fchown(&self.file, Some(owner), Some(group))?;
-        }
-        fchmod(&self.file, Mode::from_bits_truncate(original.mode() & 0o7777))?;
-        let accessed = TimeSpec::new(original.atime(), original.atime_nsec());
-        let modified = TimeSpec::new(original.mtime(), original.mtime_nsec());
-        Ok(futimens(&self.file, &accessed, &modified)?)
-    }
-
-    /// Gives it its name; in the place of what had it, if that is allowed.
-    fn finish(mut self, name: &OsStr, replace: bool) -> io::Result<()> {
-        // Ours still, under that name? In a container of its own, another updater may have our pid.
-        let there = open_file(&self.directory, &self.name)?.metadata()?;
-        if Stamp::of(&there).inode != Stamp::of(&self.file.metadata()?).inode {
-            return Err(io::Error::other("the unfinished file was replaced by another process"));
-        }
-        let flags = if replace { RenameFlags::empty() } else { RenameFlags::RENAME_NOREPLACE };
-        renameat2(&self.directory, self.name.as_os_str(), &self.directory, name, flags)?;
-        self.finished = true;
-        File::from(self.directory.try_clone()?).sync_all()
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.finished {
-            // What cannot be removed now is found by its lock at the next start.
-            let _ = unlinkat(&self.directory, self.name.as_os_str(), UnlinkatFlags::NoRemoveDir);
-        }
-    }
-}
-
-/// Removes what updaters that were killed left behind in a directory. A file whose writer lives is
-/// locked by it. Gives the names of those removed.
-pub(crate) fn clean(directory: &Path) -> io::Result<Vec<OsString>> {
-    let mut removed = Vec::new();
-    let descriptor = open_directory(directory)?;
-    for entry in std::fs::read_dir(directory)? {
-        let name = entry?.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED));
-        if pid.is_none_or(|pid| pid.parse::<u32>().is_err()) {
-            continue;
-        }
-        let Ok(file) = open_file(&descriptor, &name) else { continue };
-        match file.try_lock() {
-            Ok(()) => {
-                unlinkat(&descriptor, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
-                removed.push(name);
-            }
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Ok(removed)
-}
-
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(nix::fcntl::open(path, flags, Mode::empty())?)
-}
-
-/// Opens a regular file in a directory; never waits (a FIFO would), never follows a link.
-fn open_file(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = File::from(openat(directory.as_fd(), name, flags, Mode::empty())?);
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
     }
 }
 

@@ -5,16 +5,21 @@
 //! it. So a file is final when its slot is over, and a grace period more, and nothing has touched
 //! it since.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::civil::DateTime;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use procflow_nfdump::Reader;
+
+use crate::unfinished::{is_unfinished, open_directory};
 
 /// Sub-directories are followed so deep: nfcapd makes at most four levels (`-S 4`), below one for
 /// each source (`-M`).
@@ -56,6 +61,18 @@ impl Found {
         output.map_or_else(|| self.directory.clone(), |output| output.join(&self.below))
     }
 
+    /// Its directory, opened; links above the archive's own are followed, in the archive none.
+    pub(crate) fn open_directory(&self) -> io::Result<OwnedFd> {
+        let depth = self.below.components().count();
+        let root = self.directory.ancestors().nth(depth).unwrap_or(&self.directory);
+        let mut directory = open_directory(root)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        for name in &self.below {
+            directory = openat(&directory, name, flags, Mode::empty())?;
+        }
+        Ok(directory)
+    }
+
     /// One file, named by the user.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         let meta = fs::symlink_metadata(path)?;
@@ -88,6 +105,12 @@ pub(crate) struct Look {
     pub(crate) final_files: Vec<Found>,
     /// Final files will come of these.
     pub(crate) not_yet: usize,
+    /// When the first of them will be final, if nothing happens to it before.
+    pub(crate) next_final: Option<SystemTime>,
+    /// Where files lie that updaters have not finished, or left behind.
+    pub(crate) unfinished: BTreeSet<PathBuf>,
+    /// All directories, each with when it last changed.
+    pub(crate) directories: Vec<(PathBuf, SystemTime)>,
     /// What could not be looked at.
     pub(crate) failed: Vec<(PathBuf, io::Error)>,
 }
@@ -114,6 +137,8 @@ impl Walk {
             Ok(entries) => entries,
             Err(error) => return look.failed.push((path.to_owned(), error)),
         };
+        let changed = fs::metadata(path).and_then(|meta| meta.modified());
+        look.directories.push((path.to_owned(), changed.unwrap_or(SystemTime::UNIX_EPOCH)));
         let mut files: Vec<(DateTime, Found)> = Vec::new();
         let mut directories = Vec::new();
         for entry in entries {
@@ -134,6 +159,8 @@ impl Walk {
             {
                 let (directory, below) = (path.to_owned(), below.to_owned());
                 files.push((start, Found { directory, below, name, stamp: Stamp::of(&meta) }));
+            } else if is_unfinished(&name) {
+                look.unfinished.insert(path.to_owned());
             }
         }
         files.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
@@ -141,9 +168,13 @@ impl Walk {
         let newest = files.last().map(|(start, _)| *start);
         for (start, file) in files {
             let followed = newest.is_some_and(|newest| newest > start);
-            match is_final(&file, slot, followed, self.finality) {
-                Ok(true) => look.final_files.push(file),
-                Ok(false) => look.not_yet += 1,
+            match final_from(&file, slot, followed, self.finality) {
+                Ok(Some(from)) if from <= self.finality.now => look.final_files.push(file),
+                Ok(Some(from)) => {
+                    look.not_yet += 1;
+                    look.next_final = Some(look.next_final.map_or(from, |next| next.min(from)));
+                }
+                Ok(None) => look.not_yet += 1,
                 Err(error) => look.failed.push((file.path(), error)),
             }
         }
@@ -156,7 +187,7 @@ impl Walk {
 
 /// The start of the slot that a name tells: `nfcapd.` and 12 or 14 digits, perhaps an offset from
 /// UTC. Only differences of these are used, so the time zone does not matter.
-fn slot_start(name: &str) -> Option<DateTime> {
+pub(crate) fn slot_start(name: &str) -> Option<DateTime> {
     let stamp = name.strip_prefix("nfcapd.")?;
     let digits = stamp.bytes().take_while(u8::is_ascii_digit).count();
     let (time, zone) = stamp.split_at(digits);
@@ -180,29 +211,36 @@ fn told_slot(files: &[(DateTime, Found)]) -> Option<Duration> {
     gaps.filter(|gap| gap.is_positive()).min().map(|gap| gap.unsigned_abs())
 }
 
+/// From when on a file is final if nobody touches it; `None` if it is gone, or beyond all times.
+///
 /// The slot's end is not taken from the name, whose time zone nobody knows, but from when the file
 /// was made (layout 2 says so itself): never before its slot began, so never too early.
-fn is_final(file: &Found, slot: Duration, followed: bool, finality: Finality) -> io::Result<bool> {
-    let since_epoch = finality.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = i128::try_from(since_epoch.as_nanos()).unwrap_or(i128::MAX);
-    let nanoseconds = |span: Duration| i128::try_from(span.as_nanos()).unwrap_or(i128::MAX);
-    let grace = nanoseconds(finality.grace);
-    if now - file.stamp.modified < grace {
-        return Ok(false);
-    }
-    if followed {
-        return Ok(true);
+fn final_from(
+    file: &Found,
+    slot: Duration,
+    followed: bool,
+    finality: Finality,
+) -> io::Result<Option<SystemTime>> {
+    let after = |time: SystemTime, span| time.checked_add(span);
+    let Ok(modified) = u64::try_from(file.stamp.modified.max(0)) else { return Ok(None) };
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(modified);
+    let Some(untouched) = after(modified, finality.grace) else { return Ok(None) };
+    if followed || untouched > finality.now {
+        return Ok(Some(untouched));
     }
     // Looked at a moment ago; if it is a link or a FIFO by now, it is not followed or waited for.
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     let opened = match fs::OpenOptions::new().read(true).custom_flags(flags).open(file.path()) {
         Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let created = Reader::new(opened).ok().and_then(|reader| reader.header().created());
-    let created = created.map_or(file.stamp.modified, |s| i128::from(s) * 1_000_000_000);
-    Ok(now - created >= nanoseconds(slot).saturating_add(grace))
+    let created = created.map_or(Some(modified), |seconds| {
+        after(SystemTime::UNIX_EPOCH, Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+    });
+    let over = created.and_then(|at| after(after(at, slot)?, finality.grace));
+    Ok(over.map(|over| over.max(untouched)))
 }
 
 #[cfg(test)]
@@ -263,6 +301,38 @@ mod tests {
     }
 
     #[test]
+    fn a_look_says_when_the_next_file_will_be_final() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path();
+        let next = |now| {
+            let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            let (slot, grace) = (Duration::from_secs(300), Duration::from_secs(10));
+            let next = look(root, None, Finality { now: at(now), slot, grace }).next_final;
+            next.map(|next| next.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
+        };
+        assert_eq!(next(1000), None);
+        file(root, "nfcapd.202611210300", 1000);
+        assert_eq!(next(1005), Some(1011), "then it is looked into");
+        assert_eq!(next(1020), Some(1310));
+        assert_eq!(next(1310), None);
+        file(root, "nfcapd.202611210305", 1300);
+        assert_eq!(next(1302), Some(1311));
+    }
+
+    #[test]
+    fn a_file_that_says_it_is_from_beyond_all_times_is_never_final() {
+        let place = tempfile::tempdir().unwrap();
+        file(place.path(), "nfcapd.202611210300", 1000);
+        let path = place.path().join("nfcapd.202611210300");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[8..16].copy_from_slice(&i64::MAX.to_le_bytes());
+        fs::write(&path, bytes).unwrap();
+        let touched = SystemTime::UNIX_EPOCH + Duration::from_secs(1001);
+        fs::File::open(&path).unwrap().set_modified(touched).unwrap();
+        assert_eq!(names(place.path(), 4000, 10), (vec![], 1));
+    }
+
+    #[test]
     fn sub_directories_are_archives_of_their_own() {
         let place = tempfile::tempdir().unwrap();
         let below = place.path().join("source1/2026/11/21/03");
@@ -270,6 +340,33 @@ mod tests {
         file(&below, "nfcapd.202611210300", 1000);
         file(place.path(), "nfcapd.202611210400", 4600);
         assert_eq!(names(place.path(), 4700, 10), (vec!["nfcapd.202611210300".to_owned()], 1));
+    }
+
+    #[test]
+    fn what_an_updater_left_behind_is_seen_however_deep() {
+        let place = tempfile::tempdir().unwrap();
+        let below = place.path().join("2026/11/21");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("nfcapd.current.upd.17"), "").unwrap();
+        let (now, zero) = (SystemTime::now(), Duration::ZERO);
+        let look = look(place.path(), None, Finality { now, slot: zero, grace: zero });
+        assert_eq!(look.unfinished, BTreeSet::from([below]));
+        assert_eq!(look.directories.len(), 4);
+    }
+
+    #[test]
+    fn a_link_is_no_directory_of_an_archive() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join("2026/11")).unwrap();
+        file(&place.path().join("2026/11"), "nfcapd.202611210300", 1000);
+        let (now, zero) = (SystemTime::now(), Duration::ZERO);
+        let found = look(place.path(), None, Finality { now, slot: zero, grace: zero }).final_files;
+        assert_eq!(found.len(), 1);
+        found[0].open_directory().unwrap();
+        // Since it was found, somebody led it elsewhere.
+        fs::rename(place.path().join("2026"), place.path().join("2025")).unwrap();
+        std::os::unix::fs::symlink("2025", place.path().join("2026")).unwrap();
+        assert!(found[0].open_directory().is_err());
     }
 
     #[test]

@@ -23,6 +23,7 @@ Examples:
   updater web1 9000 30s --dir /var/cache/nfdump
   updater web1 9000 --once --dir . --output named
   updater web1 9000 --file nfcapd.202611211200 --report flows.jsonl
+  nfcapd ... -x 'updater web1 9000 --quiet --file %d/%f'
   updater --history night.history --dir /var/cache/nfdump
 
 What is written:
@@ -39,8 +40,9 @@ Where the exporter captures matters for addresses that several places hold (127.
   --vantage host             on the tracked host itself, in its own network namespace
   --vantage netns:NAME       in the network namespace of that name (ip netns) or inode number
 
-Exit codes: 0 done, 1 a file or directory failed, 2 wrong arguments, 3 the tracker does not answer,
-4 no trust between tracker and updater, 130 or 143 a single update was stopped by a signal.
+Exit codes: 0 done (or another updater is at it), 1 a file or directory failed, 2 wrong arguments,
+3 the tracker does not answer, 4 no trust between tracker and updater, 130 or 143 a single update was
+stopped by a signal.
 Signals: SIGTERM and SIGINT stop it cleanly; a file being rewritten stays as it was."
 )]
 pub(crate) struct Args {
@@ -52,8 +54,8 @@ pub(crate) struct Args {
     #[arg(required_unless_present_any = ["history", "show_key"])]
     pub(crate) port: Option<u16>,
 
-    /// Pause between two updates: a bare number counts tens of seconds, `30s` and `5m` are what
-    /// they say.
+    /// Longest pause between two updates: a bare number counts tens of seconds, `30s` and `5m` are
+    /// what they say. When nfcapd rotates, the next comes as soon as the file is final.
     #[arg(value_parser = parse_pause, required_unless_present_any = ["once", "file", "history", "show_key"])]
     pub(crate) time: Option<Duration>,
 
@@ -71,7 +73,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Vec<PathBuf>,
 
-    /// Only this file, now; implies --once (repeatable).
+    /// Only this file, now; implies --once (repeatable). It counts as final, so that nfcapd can
+    /// name the one that it has just rotated.
     #[arg(long, value_name = "FILE", conflicts_with = "dir")]
     pub(crate) file: Vec<PathBuf>,
 
@@ -126,6 +129,11 @@ pub(crate) struct Args {
     /// How long after its slot a file must have been left alone to be final.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) grace: Duration,
+
+    /// How long after it was last touched a file is looked at again because a tracker may still
+    /// tell more of its flows; until then these get no name. `0s` takes what is known now.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(crate) wait: Duration,
 
     /// Write every flow with its answer to FILE: CSV if it ends in .csv, else JSON lines; `-` for
     /// standard output. A file that is looked at again is reported again.

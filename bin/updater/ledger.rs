@@ -1,7 +1,9 @@
 //! The ledger: which files an update has finished, so that the next one need not read them again.
 //!
 //! It lies in the updater's state directory, because an nfcapd file has no place for a mark. A
-//! file is known by its path and its stamp: one that changed is a new one.
+//! file is known by its path and its stamp: one that changed is a new one. Several updaters may
+//! share a state directory, such as one that repeats itself and one that nfcapd runs after each
+//! rotation (`-x`); each adds to what is there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,8 +19,9 @@ const FILE: &str = "finished.json";
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     directories: BTreeMap<PathBuf, BTreeMap<String, Entry>>,
+    /// What is not written yet.
     #[serde(skip)]
-    changed: bool,
+    entered: Vec<(PathBuf, String, Entry)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,16 +48,27 @@ impl Ledger {
         Ok(serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default())
     }
 
-    /// Writes it if it changed, without the files that are gone, and those that nobody asks about
+    /// Learns what other updaters have entered since.
+    pub(crate) fn refresh(&mut self, state: &StateDirectory) -> Result<(), StateError> {
+        self.directories = Self::read(state)?.directories;
+        for (directory, name, entry) in &self.entered {
+            self.directories.entry(directory.clone()).or_default().insert(name.clone(), *entry);
+        }
+        Ok(())
+    }
+
+    /// Writes what was entered, without the files that are gone, and those that nobody asks about
     /// any more because they are older than `known_since` (nanoseconds since the epoch).
     pub(crate) fn write(
         &mut self,
         state: &StateDirectory,
         known_since: Option<i128>,
     ) -> Result<(), StateError> {
-        if !std::mem::take(&mut self.changed) {
+        if self.entered.is_empty() {
             return Ok(());
         }
+        let _alone = state.alone()?;
+        self.refresh(state)?;
         let asked = |entry: &Entry| known_since.is_none_or(|since| entry.modified >= since);
         self.directories.retain(|directory, files| {
             files.retain(|name, entry| asked(entry) && directory.join(name).exists());
@@ -62,7 +76,9 @@ impl Ledger {
         });
         // Paths that are not Unicode are never entered, so this cannot fail.
         let text = serde_json::to_string(self).unwrap_or_default();
-        state.replace(FILE, &text, 0o600)
+        state.replace(FILE, &text, 0o600)?;
+        self.entered.clear();
+        Ok(())
     }
 
     /// Whether an earlier update finished this file.
@@ -82,8 +98,10 @@ impl Ledger {
     pub(crate) fn enter(&mut self, found: &Found, output: Option<&Path>, now: Stamp) {
         if let Some((directory, name)) = place(found, output) {
             let stamp = if output.is_some() { found.stamp } else { now };
-            let files = self.directories.entry(directory).or_default();
-            self.changed |= files.insert(name, stamp.into()) != Some(stamp.into());
+            let files = self.directories.entry(directory.clone()).or_default();
+            if files.insert(name.clone(), stamp.into()) != Some(stamp.into()) {
+                self.entered.push((directory, name, stamp.into()));
+            }
         }
     }
 }
@@ -117,8 +135,33 @@ mod tests {
         std::fs::write(&path, "xy").unwrap();
         assert!(!ledger.has(&Found::at(&path).unwrap(), None));
         std::fs::remove_file(&path).unwrap();
-        ledger.changed = true;
+        let other = place.path().join("nfcapd.202611210305");
+        std::fs::write(&other, "x").unwrap();
+        let other = Found::at(&other).unwrap();
+        ledger.enter(&other, None, other.stamp);
         ledger.write(&state, None).unwrap();
-        assert!(ledger.directories.is_empty());
+        assert!(ledger.has(&other, None));
+        assert_eq!(ledger.directories.values().map(BTreeMap::len).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn updaters_with_one_ledger_do_not_forget_each_others_files() {
+        let place = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(&place.path().join("state"), None).unwrap();
+        let mut ledgers = [(); 2].map(|()| Ledger::read(&state).unwrap());
+        let files = ["nfcapd.202611210300", "nfcapd.202611210305"].map(|name| {
+            let path = place.path().join(name);
+            std::fs::write(&path, "x").unwrap();
+            Found::at(&path).unwrap()
+        });
+        for (ledger, found) in ledgers.iter_mut().zip(&files) {
+            ledger.enter(found, None, found.stamp);
+            ledger.write(&state, None).unwrap();
+        }
+        let [first, second] = &mut ledgers;
+        assert!(files.iter().all(|found| second.has(found, None)));
+        assert!(!first.has(&files[1], None));
+        first.refresh(&state).unwrap();
+        assert!(files.iter().all(|found| first.has(found, None)));
     }
 }

@@ -10,9 +10,12 @@ mod feed;
 mod ledger;
 mod name;
 mod report;
+mod rights;
+mod rotations;
 mod run;
 mod summary;
 mod trust;
+mod unfinished;
 
 use std::process::ExitCode;
 

@@ -16,16 +16,18 @@ use procflow_nfdump::{Flow, UserName};
 use procflow_store::{StateDirectory, default_state, read_export};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::annotate::{AnnotateError, Annotated, Output, annotate, clean};
-use crate::archive::{Finality, Found, look};
+use crate::annotate::{AnnotateError, Annotated, Output, annotate};
+use crate::archive::{Finality, Found, Look, look};
 use crate::args::{Args, VantageName};
 use crate::failure::Failure;
 use crate::feed::{Feed, FeedError, real_time};
 use crate::ledger::Ledger;
 use crate::name::name;
 use crate::report::Report;
+use crate::rotations::{Heard, Rotations};
 use crate::summary::Summary;
 use crate::trust::{Newcomers, Trust};
+use crate::unfinished::clean;
 
 /// Runs the program.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -59,6 +61,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         histories,
         file_host,
         missing: None,
+        next_final: None,
+        seen: Vec::new(),
         stop: Arc::default(),
         args,
     };
@@ -108,9 +112,17 @@ fn read_histories(args: &Args, histories: &mut Histories) -> Result<Option<HostI
     Ok(first)
 }
 
-/// How long a file is looked at again because events of it may still come, in nanoseconds: an
-/// hour. A tracker that stays away longer has lost them, or will never have them.
-const WAIT: i128 = 3_600_000_000_000;
+/// A tracker has told of a moment so long after it, unless something is wrong: it makes its events
+/// durable twice a second, and tells nothing before.
+const TELLING: Duration = Duration::from_secs(1);
+
+/// Longest that a single update waits for trackers to tell of a file's last moments. nfcapd's next
+/// rotation should find it done.
+const LONGEST_TELLING: Duration = Duration::from_secs(10);
+
+/// Two updates are never closer together. Sources of one collector (`-M`) rotate one after the
+/// other, and one update does for all.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A namespace as `--vantage` writes it.
 fn spell(which: &WhichNamespace) -> String {
@@ -133,6 +145,10 @@ struct Update {
     file_host: Option<HostId>,
     /// The exit code for the trackers that did not answer when last asked, if any.
     missing: Option<u8>,
+    /// When the next file will be final, as the last update saw it.
+    next_final: Option<SystemTime>,
+    /// The directories that it saw.
+    seen: Vec<(PathBuf, SystemTime)>,
     stop: Arc<AtomicBool>,
 }
 
@@ -193,6 +209,22 @@ impl Update {
             let every = humantime::format_duration(pause).to_string().replace("m", " min");
             self.say(format_args!("updating every {}", every.replace("s", " s")));
         }
+        let mut rotations = pause.and_then(|_| match Rotations::new() {
+            Ok(rotations) => Some(rotations),
+            Err(error) => {
+                self.say(format_args!("cannot listen for rotations: {error}"));
+                None
+            }
+        });
+        // Before the first update: what is rotated while that goes on is heard too.
+        self.listen_at(&mut rotations, None);
+        tokio::select! {
+            () = tokio::time::sleep(self.until_told()) => {}
+            () = told.notified() => {
+                // Nothing has been done; the code below tells of the signal.
+                told.notify_one();
+            }
+        }
         let mut failures = 0;
         loop {
             let pulled = tokio::select! {
@@ -208,8 +240,10 @@ impl Update {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
+            let seen = std::mem::take(&mut self.seen);
+            self.listen_at(&mut rotations, Some(seen).filter(|seen| !seen.is_empty()));
             tokio::select! {
-                () = self.listen_for(pause) => {}
+                () = self.listen_for(pause, &mut rotations) => {}
                 () = told.notified() => break,
             }
         }
@@ -258,10 +292,88 @@ impl Update {
         Ok(())
     }
 
-    /// Stays subscribed while waiting, so that events come as they happen and a short memory of
-    /// the tracker loses nothing.
-    async fn listen_for(&mut self, pause: Duration) {
-        let until = tokio::time::Instant::now() + pause;
+    /// How long until trackers have told of the last moments of the files that were named: nfcapd
+    /// runs us right after a rotation.
+    fn until_told(&self) -> Duration {
+        if self.feeds.is_empty() {
+            return Duration::ZERO;
+        }
+        let touched =
+            self.args.file.iter().filter_map(|path| path.metadata().ok()?.modified().ok());
+        let after = self.args.tolerance.saturating_add(TELLING);
+        let told = touched.max().and_then(|at| at.checked_add(after));
+        let left = told.and_then(|told| told.duration_since(SystemTime::now()).ok());
+        left.unwrap_or_default().min(LONGEST_TELLING).min(self.args.wait)
+    }
+
+    /// Listens for rotations in all directories, as an update has seen them or as they are now.
+    /// Where that is not possible, updates come when a pause is over.
+    fn listen_at(
+        &self,
+        rotations: &mut Option<Rotations>,
+        seen: Option<Vec<(PathBuf, SystemTime)>>,
+    ) {
+        let Some(listening) = rotations else { return };
+        let now =
+            || self.directories().iter().flat_map(|path| self.look(path).directories).collect();
+        let mut directories = seen.unwrap_or_else(now);
+        loop {
+            match listening.listen_at(&directories) {
+                // In a new directory others may have been made before anybody listened.
+                Ok(true) => directories = now(),
+                Ok(false) => return,
+                Err(error) => {
+                    self.say(format_args!(
+                        "cannot listen for rotations: {error}; updating every TIME only"
+                    ));
+                    *rotations = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn look(&self, directory: &Path) -> Look {
+        let (slot, grace) = (self.args.slot, self.args.grace);
+        let finality = Finality { now: SystemTime::now(), slot, grace };
+        look(directory, self.args.output.as_deref(), finality)
+    }
+
+    /// Waits for the next update: until the pause is over, or the next file is final. Stays
+    /// subscribed meanwhile, so that events come as they happen and a short memory of the tracker
+    /// loses nothing.
+    async fn listen_for(&mut self, pause: Duration, rotations: &mut Option<Rotations>) {
+        let now = tokio::time::Instant::now();
+        let (end, soonest) = (now + pause, now + SHORTEST_PAUSE);
+        let grace = self.args.grace;
+        let mut until = end;
+        if let Some(next) = self.next_final {
+            let left = next.duration_since(SystemTime::now()).unwrap_or_default();
+            until = now.checked_add(left).map_or(end, |next| end.min(soonest.max(next)));
+        }
+        loop {
+            let heard = tokio::select! {
+                () = self.hear_events(until) => return,
+                heard = next_rotation(rotations) => heard,
+            };
+            match heard {
+                Ok(heard) => {
+                    if heard == Heard::NewDirectory {
+                        self.listen_at(rotations, None);
+                    }
+                    let is_final = tokio::time::Instant::now().checked_add(grace);
+                    until = is_final.map_or(until, |at| until.min(soonest.max(at)));
+                }
+                Err(error) => {
+                    self.say(format_args!("cannot listen for rotations any more: {error}"));
+                    *rotations = None;
+                }
+            }
+        }
+    }
+
+    /// Hears of a single tracker's events.
+    async fn hear_events(&mut self, until: tokio::time::Instant) {
         // One after the other would starve the second; with several trackers each is pulled from
         // at the next update instead.
         if let [feed] = self.feeds.as_mut_slice() {
@@ -285,8 +397,12 @@ impl Update {
                 return 1;
             }
         };
-        let files = self.candidates(&mut summary);
-        self.clean(&files);
+        if let Err(error) = self.ledger.refresh(self.trust.state()) {
+            summary.files.failed += 1;
+            eprintln!("updater: {error}");
+        }
+        let (files, unfinished) = self.candidates(&mut summary);
+        self.clean(&files, unfinished);
         let progress = io::stderr().is_terminal() && !self.args.quiet;
         let count = files.len();
         for (i, found) in files.into_iter().enumerate() {
@@ -297,13 +413,23 @@ impl Update {
                 eprint!("\r\x1b[Kfile {} of {count}: {}", i + 1, found.path().display());
                 let _ = io::stderr().flush();
             }
-            let result = self.annotate(&found, &vantage, &mut summary);
+            let mut result = self.annotate(&found, &vantage, &mut summary);
+            // One that was named is wanted now; others have their turn at the next update.
+            if let (Err(AnnotateError::Changed(path)), false) = (&result, self.args.file.is_empty())
+                && let Ok(found) = Found::at(path)
+            {
+                result = self.annotate(&found, &vantage, &mut summary);
+            }
             if progress {
                 eprint!("\r\x1b[K");
             }
             match result {
                 Ok(()) => {}
                 Err(error @ AnnotateError::Stopped(_)) => eprintln!("updater: {error}"),
+                Err(error @ AnnotateError::Locked(_)) => {
+                    summary.files.locked += 1;
+                    self.say(error);
+                }
                 Err(error) => {
                     summary.files.failed += 1;
                     eprintln!("updater: {error}");
@@ -343,11 +469,11 @@ impl Update {
     }
 
     /// Removes what killed updaters left behind where this update is about to write.
-    fn clean(&self, files: &[Found]) {
+    fn clean(&self, files: &[Found], unfinished: BTreeSet<PathBuf>) {
         let written = files.iter().map(|found| found.target(self.args.output.as_deref()));
         let mut directories: BTreeSet<PathBuf> = written.filter(|path| path.exists()).collect();
-        if self.args.file.is_empty() && self.args.output.is_none() {
-            directories.extend(self.directories());
+        if self.args.output.is_none() {
+            directories.extend(unfinished);
         }
         for directory in directories {
             match clean(&directory) {
@@ -363,8 +489,10 @@ impl Update {
         }
     }
 
-    /// The files to read now.
-    fn candidates(&self, summary: &mut Summary) -> Vec<Found> {
+    /// The files to read now, and where unfinished ones lie.
+    fn candidates(&mut self, summary: &mut Summary) -> (Vec<Found>, BTreeSet<PathBuf>) {
+        self.next_final = None;
+        self.seen.clear();
         if !self.args.file.is_empty() {
             let mut files = Vec::new();
             for path in &self.args.file {
@@ -376,13 +504,15 @@ impl Update {
                     }
                 }
             }
-            return files;
+            return (files, BTreeSet::new());
         }
-        let (slot, grace) = (self.args.slot, self.args.grace);
-        let finality = Finality { now: SystemTime::now(), slot, grace };
         let mut files = Vec::new();
+        let mut unfinished = BTreeSet::new();
         for directory in self.directories() {
-            let look = look(&directory, self.args.output.as_deref(), finality);
+            let look = self.look(&directory);
+            self.next_final = self.next_final.into_iter().chain(look.next_final).min();
+            unfinished.extend(look.unfinished);
+            self.seen.extend(look.directories);
             for (path, error) in look.failed {
                 summary.files.failed += 1;
                 eprintln!("updater: {}: {error}", path.display());
@@ -399,7 +529,7 @@ impl Update {
             summary.files.skipped += u64::from(skip);
             !skip
         });
-        files
+        (files, unfinished)
     }
 
     /// Since when anything is known of any host, in real time.
@@ -448,7 +578,8 @@ impl Update {
         // Flows that wait for events, or for a tracker, are looked at again - for a while; a name
         // given to them now would stand in the way of the better one.
         let age = i128::from(real_time().0) - found.stamp.modified;
-        let again = !self.once() && age <= WAIT;
+        let wait = i128::try_from(self.args.wait.as_nanos()).unwrap_or(i128::MAX);
+        let again = !self.feeds.is_empty() && age < wait;
         let missing = self.missing.is_some();
         let path = found.path();
         let path_text = path.to_string_lossy();
@@ -482,6 +613,14 @@ impl Update {
         }
         summary.add(seen);
         Ok(())
+    }
+}
+
+/// The next of a rotation; never, where nobody can hear them.
+async fn next_rotation(rotations: &mut Option<Rotations>) -> io::Result<Heard> {
+    match rotations {
+        Some(rotations) => rotations.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Files {
     pub(crate) skipped: u64,
     /// Not final yet.
     pub(crate) not_yet: u64,
+    /// In the hands of another updater.
+    pub(crate) locked: u64,
     pub(crate) failed: u64,
 }
 
@@ -77,6 +79,7 @@ impl Summary {
         self.files.unchanged += files.unchanged;
         self.files.skipped += files.skipped;
         self.files.not_yet += files.not_yet;
+        self.files.locked += files.locked;
         self.files.failed += files.failed;
         self.flows.read += flows.read;
         self.flows.attributed += flows.attributed;
@@ -114,6 +117,7 @@ impl fmt::Display for Summary {
         let more = [
             (files.skipped, "skipped"),
             (files.not_yet, "not final yet"),
+            (files.locked, "left to another updater"),
             (files.failed, "failed"),
         ];
         for (count, what) in more.iter().filter(|(count, _)| *count > 0) {

@@ -8,6 +8,7 @@
 )]
 
 mod conversation;
+mod exporter;
 mod nfcapd;
 mod talk;
 
@@ -19,6 +20,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 pub use conversation::converse;
+pub use exporter::{Collector, Exporter};
 pub use nfcapd::{Recipe, big_file};
 pub use talk::{Talk, Truth, helper, talk_if_asked};
 
