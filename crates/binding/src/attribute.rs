@@ -1,26 +1,21 @@
 //! Attribution: which process was behind each end of a flow - or an honest reason why not.
 //!
-//! There is one join, [`Histories::attribute`]; every program that names processes calls it. The
+//! There is one join, [`Histories::join`]; every program that names processes asks it. The
 //! answers are defined in `docs/attribution.md`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use procflow_core::{FlowKey, Interval, Timestamp};
 
-use crate::clock::BootTime;
 use crate::event::GapCause;
 use crate::history::History;
-use crate::kernel::Speaker;
+use crate::join::Join;
 use crate::process::{BootId, Details, Process, ProcessId};
-use crate::question::{Budget, End, Question};
 use crate::socket::NamespaceId;
-use crate::translated::Turned;
-use crate::vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};
-use crate::verdict::Verdict;
+use crate::vantage::{FlowClock, HostId, Vantage, WhichNamespace};
 
 /// Who was behind a flow, at both ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,85 +204,17 @@ impl Histories {
         self.histories.values().any(|history| history.host() == host && history.has(which))
     }
 
-    /// Who was behind both ends of a flow that was seen from `vantage`.
+    /// Makes them ready to be asked about many flows that were seen from one vantage.
+    #[must_use]
+    pub fn join<'a>(&'a self, vantage: &'a Vantage) -> Join<'a> {
+        Join::new(self, vantage)
+    }
+
+    /// Who was behind both ends of a single flow that was seen from `vantage`; about many ask
+    /// [`Histories::join`].
     #[must_use]
     pub fn attribute(&self, key: &FlowKey, interval: Interval, vantage: &Vantage) -> Attribution {
-        let port = key.destination.port();
-        let end = |key: FlowKey, sent| {
-            let speaker = Speaker::of(key.protocol, vantage.icmp_types.then_some(port), sent);
-            self.owner(End { key: key.of_sockets(), speaker }, interval, vantage)
-        };
-        Attribution { source: end(*key, true), destination: end(key.reversed(), false) }
-    }
-
-    /// Who was behind one end.
-    fn owner(&self, end: End, interval: Interval, vantage: &Vantage) -> Owner {
-        let budget = Budget::new();
-        let Vantage { tolerance, granularity, .. } = *vantage;
-        let mut asked = Vec::with_capacity(self.histories.len());
-        for history in self.histories.values() {
-            for stretch in history.clock(vantage.clock).stretches(interval) {
-                let (depth, translated, budget) = (0, false, &budget);
-                let question =
-                    Question { end, stretch, tolerance, granularity, depth, translated, budget };
-                asked.push((history, question));
-            }
-        }
-        let turned: Vec<Turned<'_>> =
-            asked.iter().flat_map(|(history, question)| history.turned(question)).collect();
-        let mut verdict = Verdict::default();
-        for (history, question) in &asked {
-            let elsewhere: Vec<Turned<'_>> =
-                turned.iter().filter(|turned| turned.passes(&end, history)).copied().collect();
-            for namespace in self.places(history, question, &vantage.place) {
-                let answer = history.answer(question, namespace, &elsewhere);
-                verdict.hear((history.host(), history.boot(), namespace), answer);
-            }
-        }
-        // An address of a translator's pool is on no interface.
-        let held = |(history, question): &(&History, Question<'_>)| {
-            history.holders(end.key.source.address(), &question.around()).next().is_some()
-        };
-        if !turned.is_empty() && !asked.iter().any(held) {
-            asked.iter().for_each(|(history, question)| history.ask_pools(question, &mut verdict));
-        }
-        verdict.speak()
-    }
-
-    /// The namespaces of a history that an address can mean, seen from a place.
-    ///
-    /// Inside a namespace its own addresses mean itself and nothing else. An address that is not
-    /// its own belongs to whoever holds it - except a loopback address, which is never anybody
-    /// else's.
-    fn places(
-        &self,
-        history: &History,
-        question: &Question<'_>,
-        place: &Place,
-    ) -> Vec<NamespaceId> {
-        let address = question.end.key.source.address();
-        let around = question.around();
-        let all = || history.holders(address, &around).collect();
-        let Place::Inside(host, which) = place else {
-            return all();
-        };
-        let inside = |history: &History, around: &RangeInclusive<BootTime>| {
-            let namespace = history.resolve(which, around)?;
-            history.holders(address, around).find(|&holder| holder == namespace)
-        };
-        if history.host() == *host
-            && let Some(namespace) = inside(history, &around)
-        {
-            return vec![namespace];
-        }
-        // Its own, in this or another boot? Then nobody else's.
-        let own = || {
-            let everything = BootTime(0)..=BootTime(u64::MAX);
-            self.histories
-                .values()
-                .any(|other| other.host() == *host && inside(other, &everything).is_some())
-        };
-        if is_never_elsewhere(address) || own() { Vec::new() } else { all() }
+        self.join(vantage).attribute(key, interval)
     }
 }
 

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 
 use procflow_core::{Interval, Timestamp};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// A moment on a host's `CLOCK_BOOTTIME`: nanoseconds since that host booted, suspend included
 /// (clock_gettime(2)). Comparable only within one boot of one host.
@@ -63,6 +64,9 @@ impl ClockSample {
 pub struct Clock {
     /// Ascending in boot time.
     samples: Vec<ClockSample>,
+    /// For each sample the latest that the clock had shown before it, if the samples ascend in real
+    /// time too; otherwise empty.
+    shown: Vec<i128>,
 }
 
 impl Clock {
@@ -82,6 +86,21 @@ impl Clock {
             }
         }
         self.samples.insert(at, sample);
+        self.note_shown();
+    }
+
+    fn note_shown(&mut self) {
+        self.shown.clear();
+        if !self.samples.is_sorted_by_key(|sample| sample.real) {
+            return;
+        }
+        let mut latest = i128::MIN;
+        for (i, sample) in self.samples.iter().enumerate() {
+            if let Some(before) = i.checked_sub(1).map(|i| self.samples[i]) {
+                latest = latest.max(i128::from(sample.boot.0) + before.offset());
+            }
+            self.shown.push(latest);
+        }
     }
 
     /// Whether anything is known at all.
@@ -102,20 +121,25 @@ impl Clock {
     pub fn prune(&mut self, before: BootTime) {
         let keep_from = self.samples.partition_point(|s| s.boot <= before).saturating_sub(1);
         self.samples.drain(..keep_from);
+        self.note_shown();
     }
 
     /// Every moment at which this clock showed `real`, ascending.
     ///
     /// None after a stretch was skipped would be an awkward answer for a stamp that an exporter
     /// did write, so a time that fell into a forward step is taken as the moment of the step.
-    fn moments(&self, real: Timestamp) -> Vec<BootTime> {
-        let mut moments = Vec::with_capacity(1);
+    fn moments(&self, real: Timestamp) -> SmallVec<[BootTime; 1]> {
+        let mut moments = SmallVec::new();
+        if let Some(only) = self.moment(real) {
+            moments.push(only);
+            return moments;
+        }
         for (i, sample) in self.samples.iter().enumerate() {
             let boot = i128::from(real.0) - sample.offset();
             let from = if i == 0 { i128::MIN } else { i128::from(sample.boot.0) };
             let until = self.samples.get(i + 1).map_or(i128::MAX, |next| i128::from(next.boot.0));
             if (from..until).contains(&boot) {
-                moments.push(BootTime(u64::try_from(boot.max(0)).unwrap_or(u64::MAX)));
+                moments.push(boot_time(boot));
             }
         }
         if moments.is_empty() {
@@ -125,16 +149,47 @@ impl Clock {
         moments
     }
 
+    /// Real time minus boot time in nanoseconds, if that is all that is known of the clock.
+    pub(crate) fn only_offset(&self) -> Option<i64> {
+        match self.samples.as_slice() {
+            [only] => i64::try_from(only.offset()).ok(),
+            _ => None,
+        }
+    }
+
+    /// The only moment at which this clock showed `real`, where one look tells that there is no other.
+    fn moment(&self, real: Timestamp) -> Option<BootTime> {
+        let after = self.samples.partition_point(|sample| sample.real <= real);
+        let at = after.saturating_sub(1);
+        // A clock that was set back had shown it before.
+        if i128::from(real.0) < *self.shown.get(at)? {
+            return None;
+        }
+        let boot = boot_time(i128::from(real.0) - self.samples[at].offset());
+        // Skipped by a step.
+        let next = self.samples.get(at + 1).filter(|_| after > 0);
+        Some(next.map_or(boot, |next| boot.min(next.boot)))
+    }
+
+    /// The stretch of boot time that a flow's interval means, where one look tells that there is no other.
+    pub(crate) fn stretch(&self, interval: Interval) -> Option<RangeInclusive<BootTime>> {
+        let (first, last) = (self.moment(interval.first)?, self.moment(interval.last)?);
+        (first <= last).then_some(first..=last)
+    }
+
     /// The stretches of boot time that a flow's interval can mean.
     ///
     /// One in nearly every case. After a step back the same hour was shown twice and both are
     /// given; a flow that lasted across the step (so that it seems to end before it began) is
     /// put together from both sides. Empty only when nothing is known of the clock.
     #[must_use]
-    pub fn stretches(&self, interval: Interval) -> Vec<RangeInclusive<BootTime>> {
+    pub fn stretches(&self, interval: Interval) -> SmallVec<[RangeInclusive<BootTime>; 1]> {
+        if let Some(only) = self.stretch(interval) {
+            return [only].into();
+        }
         let firsts = self.moments(interval.first);
         let lasts = self.moments(interval.last);
-        let mut stretches: Vec<RangeInclusive<BootTime>> = Vec::with_capacity(1);
+        let mut stretches: SmallVec<[RangeInclusive<BootTime>; 1]> = SmallVec::new();
         for (i, &last) in lasts.iter().enumerate() {
             // The nearest beginning, but never one that an earlier end already explains.
             let floor = i.checked_sub(1).map(|i| lasts[i]);
@@ -153,6 +208,10 @@ impl Clock {
         }
         stretches
     }
+}
+
+fn boot_time(value: i128) -> BootTime {
+    BootTime(u64::try_from(value.max(0)).unwrap_or(u64::MAX))
 }
 
 fn saturate(value: i128) -> i64 {
@@ -191,7 +250,7 @@ mod tests {
     fn a_steady_clock_has_one_answer() {
         let clock = clock(&[(100, 1_000_100), (200, 1_000_200)]);
         assert_eq!(clock.samples.len(), 1, "the second sample says nothing new");
-        assert_eq!(clock.stretches(flow(1_000_150, 1_000_160)), [boot(150)..=boot(160)]);
+        assert_eq!(*clock.stretches(flow(1_000_150, 1_000_160)), [boot(150)..=boot(160)]);
         assert_eq!(clock.to_real(boot(150)), Some(at(1_000_150)));
     }
 
@@ -205,7 +264,7 @@ mod tests {
         // At boot second 5000 the clock goes back from 15000 to 11400.
         let clock = clock(&[(0, 10_000), (5_000, 15_000 - HOUR)]);
         assert_eq!(
-            clock.stretches(flow(12_000, 12_010)),
+            *clock.stretches(flow(12_000, 12_010)),
             [boot(2_000)..=boot(2_010), boot(5_600)..=boot(5_610)]
         );
     }
@@ -221,18 +280,18 @@ mod tests {
     #[test]
     fn a_flow_across_a_step_forward_keeps_its_true_length() {
         let clock = clock(&[(0, 10_000), (5_000, 15_000 + HOUR)]);
-        assert_eq!(clock.stretches(flow(14_998, 15_003 + HOUR)), [boot(4_998)..=boot(5_003)]);
+        assert_eq!(*clock.stretches(flow(14_998, 15_003 + HOUR)), [boot(4_998)..=boot(5_003)]);
     }
 
     #[test]
     fn a_stamp_in_the_skipped_hour_is_the_moment_of_the_step() {
         let clock = clock(&[(0, 10_000), (5_000, 15_000 + HOUR)]);
-        assert_eq!(clock.stretches(flow(16_000, 16_000)), [boot(5_000)..=boot(5_000)]);
+        assert_eq!(*clock.stretches(flow(16_000, 16_000)), [boot(5_000)..=boot(5_000)]);
     }
 
     #[test]
     fn a_record_that_ends_before_it_began_covers_both() {
         let clock = clock(&[(0, 10_000)]);
-        assert_eq!(clock.stretches(flow(10_020, 10_010)), [boot(10)..=boot(20)]);
+        assert_eq!(*clock.stretches(flow(10_020, 10_010)), [boot(10)..=boot(20)]);
     }
 }

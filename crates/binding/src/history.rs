@@ -2,11 +2,12 @@
 //! this namespace, this socket was held by these processes from then to then - with the
 //! addresses, the clock, and the gaps that say where nothing is known.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt, HashSet};
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 use smol_str::SmolStr;
 
@@ -14,8 +15,9 @@ use crate::clock::{BootTime, Clock, ClockSample};
 use crate::event::{Address, Change, Close, Coverage, Event, Gap, GapCause, Open, Owners};
 use crate::process::{BootId, Details, MOST_VERSIONS, Process, ProcessKey};
 use crate::socket::{Namespace, NamespaceId, Role, Socket, SocketId};
-use crate::timeline::{BETWEEN_LOOKS, Dated, Presence, Timeline};
+use crate::timeline::{BETWEEN_LOOKS, Presence};
 use crate::translation::{Translations, Turn};
+use crate::tree::{Node, Span, Spans, Tree};
 use crate::vantage::{FlowClock, HostId, WhichNamespace};
 
 /// One boot of one host.
@@ -32,6 +34,7 @@ pub struct History {
     /// Ascending, as they happened.
     gaps: Vec<Gap>,
     coverage: Vec<(BootTime, Coverage)>,
+    tree: Tree,
     namespaces: BTreeMap<NamespaceId, NamespaceHistory>,
     /// The namespaces that hold, or held, an address: see [`address_key`].
     by_address: HashMap<IpAddr, BTreeSet<NamespaceId>>,
@@ -61,7 +64,13 @@ struct NamespaceHistory {
     confirmed: bool,
     gone: Option<BootTime>,
     addresses: Vec<AddressSpan>,
-    tree: BTreeMap<Node, Timeline<Span>>,
+}
+
+/// That a namespace has, or had, an address.
+pub(crate) struct HeldAddress {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) since: BootTime,
+    pub(crate) until: Option<BootTime>,
 }
 
 #[derive(Debug)]
@@ -70,41 +79,6 @@ struct AddressSpan {
     since: BootTime,
     until: Option<BootTime>,
     confirmed: bool,
-}
-
-/// A place in the binding tree. Ordered by protocol, then local endpoint, so that all sockets of
-/// one endpoint are neighbours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Node {
-    protocol: Protocol,
-    local: Endpoint,
-    remote: Option<Endpoint>,
-}
-
-/// One socket held by one set of owners.
-#[derive(Clone, Debug)]
-pub(crate) struct Span {
-    pub(crate) socket: SocketId,
-    pub(crate) role: Role,
-    pub(crate) owners: Arc<[ProcessKey]>,
-    pub(crate) presence: Presence,
-    /// The same socket as in the span that ends where this one begins, in other hands.
-    pub(crate) goes_on: bool,
-    dual_stack: bool,
-}
-
-impl Dated for Span {
-    fn presence(&self) -> &Presence {
-        &self.presence
-    }
-
-    fn presence_mut(&mut self) -> &mut Presence {
-        &mut self.presence
-    }
-
-    fn number(&self) -> u64 {
-        self.socket.0
-    }
 }
 
 impl History {
@@ -120,6 +94,7 @@ impl History {
             end: BootTime(0),
             gaps: Vec::new(),
             coverage: Vec::new(),
+            tree: Tree::default(),
             namespaces: BTreeMap::new(),
             by_address: HashMap::new(),
             processes: HashMap::new(),
@@ -160,6 +135,38 @@ impl History {
         self.end
     }
 
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Whether it ever heard of a translation, as far as it remembers.
+    pub(crate) fn translates(&self) -> bool {
+        !self.translations.is_empty()
+    }
+
+    /// Whether an end that is seen under a key was ever translated.
+    pub(crate) fn turns_something(&self, seen: &FlowKey) -> bool {
+        self.translations.turn(seen)
+    }
+
+    /// All addresses that its namespaces have, or had.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (IpAddr, HeldAddress)> {
+        self.namespaces.iter().flat_map(|(&namespace, known)| {
+            known.addresses.iter().map(move |span| {
+                let AddressSpan { address, since, until, .. } = *span;
+                (address.address, HeldAddress { namespace, since, until })
+            })
+        })
+    }
+
+    /// The facts of a process that never were others.
+    pub(crate) fn constant(&self, key: ProcessKey) -> Option<&Arc<Process>> {
+        match self.processes.get(&key)?.as_slice() {
+            [(_, only)] => Some(only),
+            _ => None,
+        }
+    }
+
     /// Up to when what is known is whole: after a gap, and until all is listed again, only up to
     /// that gap.
     pub(crate) fn told_until(&self) -> BootTime {
@@ -169,7 +176,7 @@ impl History {
     /// How many intervals it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.namespaces.values().flat_map(|n| n.tree.values()).map(Timeline::len).sum()
+        self.tree.len()
     }
 
     /// Whether it holds no interval.
@@ -377,61 +384,46 @@ impl History {
             let last_seen = self.relisting.unwrap_or(self.end.min(time));
             self.close(id, last_seen, time);
         }
-        let span = Span {
-            socket: id,
-            role: socket.role(),
-            owners: owners.as_slice().into(),
-            presence: Presence::since(time, not_before),
-            goes_on: false,
-            dual_stack: socket.is_dual_stack(),
-        };
-        let namespace = self.namespaces.entry(socket.namespace()).or_default();
-        namespace.tree.entry(Node::of(&socket)).or_insert_with(Timeline::new).insert(span);
+        let node = Node::of(&socket);
+        let (role, dual_stack, presence) =
+            (socket.role(), socket.is_dual_stack(), Presence::since(time, not_before));
+        let owners = owners.as_slice();
+        let span = Span { socket: id, role, owners, presence, goes_on: false, dual_stack };
+        self.namespaces.entry(socket.namespace()).or_default();
+        self.tree.insert(&node, span);
         self.open.insert(id, OpenSocket { socket, first_seen: time, confirmed: true });
     }
 
     fn apply_owners(&mut self, change: Owners, time: BootTime) {
         let Owners { id, owners, not_before } = change;
         let Some(open) = self.open.get_mut(&id) else { return };
-        let Some(spans) = self
-            .namespaces
-            .get_mut(&open.socket.namespace())
-            .and_then(|namespace| namespace.tree.get_mut(&Node::of(&open.socket)))
-        else {
-            return;
-        };
-        let first_seen = open.first_seen;
-        let Some(current) = spans.there_mut(first_seen, id.0) else { return };
-        if owners.is_empty() || *current.owners == *owners.as_slice() {
+        let (node, it) = (Node::of(&open.socket), (open.first_seen, id));
+        let Some(current) = self.tree.there(&node, it) else { return };
+        if owners.is_empty() || *current.owners == *owners {
             return;
         }
+        let Span { role, dual_stack, .. } = current;
         // Seen before its owner was: a connection waits to be accepted, and nobody else holds it. Of
         // other sockets somebody unseen may have.
-        let waited = current.role == Role::Connected || time <= first_seen.plus(BETWEEN_LOOKS);
+        let waited = role == Role::Connected || time <= open.first_seen.plus(BETWEEN_LOOKS);
         if current.owners.is_empty() && waited {
-            current.owners = owners.as_slice().into();
+            self.tree.held_by(&node, it, &owners);
             return;
         }
-        let time = time.max(first_seen);
+        let time = time.max(open.first_seen);
         let not_before = not_before.min(time);
         let presence = Presence::since(time, not_before);
-        let next =
-            Span { owners: owners.as_slice().into(), presence, goes_on: true, ..current.clone() };
-        spans.finish(first_seen, id.0, not_before, time);
-        spans.insert(next);
+        let owners = owners.as_slice();
+        let next = Span { socket: id, role, owners, presence, goes_on: true, dual_stack };
+        self.tree.finish(&node, it, not_before, time);
+        self.tree.insert(&node, next);
         open.first_seen = time;
     }
 
     fn close(&mut self, id: SocketId, last_seen: BootTime, time: BootTime) {
-        let Some(OpenSocket { socket, first_seen, .. }) = self.open.remove(&id) else {
-            return;
-        };
-        let Some(namespace) = self.namespaces.get_mut(&socket.namespace()) else {
-            return;
-        };
         // One of a socket's spans at most is open: a change of owners ends the one before.
-        if let Some(spans) = namespace.tree.get_mut(&Node::of(&socket)) {
-            spans.finish(first_seen, id.0, last_seen, time);
+        if let Some(OpenSocket { socket, first_seen, .. }) = self.open.remove(&id) {
+            self.tree.finish(&Node::of(&socket), (first_seen, id), last_seen, time);
         }
     }
 
@@ -449,15 +441,12 @@ impl History {
         self.collector_clock.prune(before);
         self.translations.prune(before);
         let ended = |moment: Option<BootTime>| moment.is_some_and(|moment| moment < before);
-        let mut held: HashMap<ProcessKey, ()> = HashMap::new();
-        self.namespaces.retain(|_, namespace| {
+        self.tree.retain(|presence| presence.latest(BootTime(u64::MAX)) >= before);
+        let held: HashSet<ProcessKey> = self.tree.owners().collect();
+        let lived_in: HashSet<NamespaceId> = self.tree.namespaces().collect();
+        self.namespaces.retain(|id, namespace| {
             namespace.addresses.retain(|span| !ended(span.until));
-            namespace.tree.retain(|_, spans| {
-                spans.retain(|span| !ended(span.presence.not_after()));
-                held.extend(spans.iter().flat_map(|s| s.owners.iter()).map(|&owner| (owner, ())));
-                !spans.is_empty()
-            });
-            !(ended(namespace.gone) && namespace.tree.is_empty())
+            !ended(namespace.gone) || lived_in.contains(id)
         });
         self.by_address.clear();
         for (&id, namespace) in &self.namespaces {
@@ -468,7 +457,7 @@ impl History {
         self.processes.retain(|key, facts| {
             let past = facts.partition_point(|&(time, _)| time <= before).saturating_sub(1);
             facts.drain(..past);
-            held.contains_key(key) || facts.iter().any(|&(time, _)| time >= before)
+            held.contains(key) || facts.iter().any(|&(time, _)| time >= before)
         });
         self.details.retain(|key, details| {
             self.processes.contains_key(key) || details.iter().any(|&(time, _)| time >= before)
@@ -535,9 +524,9 @@ impl History {
         namespace: NamespaceId,
         key: &FlowKey,
         stretch: &RangeInclusive<BootTime>,
-    ) -> Vec<&Span> {
+    ) -> Spans<'_> {
         let FlowKey { protocol, source: local, destination } = *key;
-        self.at(namespace, Node { protocol, local, remote: Some(destination) }, stretch)
+        self.at(Node { namespace, protocol, local, remote: Some(destination) }, stretch)
     }
 
     /// The spans of listening and unconnected sockets that take what is sent to `local`: bound to
@@ -548,9 +537,9 @@ impl History {
         protocol: Protocol,
         local: Endpoint,
         stretch: &RangeInclusive<BootTime>,
-    ) -> [Vec<&Span>; 2] {
+    ) -> [Spans<'_>; 2] {
         use std::net::{Ipv4Addr, Ipv6Addr};
-        let at = |local| self.at(namespace, Node { protocol, local, remote: None }, stretch);
+        let at = |local| self.at(Node { namespace, protocol, local, remote: None }, stretch);
         let mut any = at(Endpoint::new(Ipv6Addr::UNSPECIFIED, local.port()));
         if local.address().is_ipv4() {
             any.retain(|span| span.dual_stack);
@@ -564,14 +553,8 @@ impl History {
         self.translations.turns(seen, stretch, self.told_until())
     }
 
-    fn at(
-        &self,
-        namespace: NamespaceId,
-        node: Node,
-        stretch: &RangeInclusive<BootTime>,
-    ) -> Vec<&Span> {
-        let spans = self.namespaces.get(&namespace).and_then(|n| n.tree.get(&node));
-        spans.map(|spans| spans.touching(stretch, self.told_until())).unwrap_or_default()
+    fn at(&self, node: Node, stretch: &RangeInclusive<BootTime>) -> Spans<'_> {
+        self.tree.touching(&node, stretch, self.told_until())
     }
 
     /// The facts of a process as they were at a moment (the first known, if it is earlier).
@@ -623,18 +606,9 @@ impl History {
     }
 }
 
-impl Node {
-    fn of(socket: &Socket) -> Self {
-        let protocol = socket.protocol();
-        // What stands for a port where there are none (a ping socket's echo id) is in no flow.
-        let bare = |end: Endpoint| if protocol.has_ports() { end } else { end.without_port() };
-        Self { protocol, local: bare(socket.local()), remote: socket.remote().map(bare) }
-    }
-}
-
 /// Under what an address is looked up: all of 127.0.0.0/8 under one, for one interface address may
 /// cover all of it.
-fn address_key(address: IpAddr) -> IpAddr {
+pub(crate) fn address_key(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) if address.is_loopback() => std::net::Ipv4Addr::LOCALHOST.into(),
         address => address,

@@ -5,7 +5,7 @@
 //! disk.
 //!
 //! A tracked host is told in [`Event`]s on its boot-time clock. A [`History`] applies them to its
-//! binding tree, and [`Histories::attribute`] joins a flow with it.
+//! binding tree, and [`Histories::join`] joins flows with it.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod clock;
 mod diff;
 mod event;
 mod history;
+mod join;
 mod kernel;
 mod log;
 mod matching;
@@ -23,6 +24,7 @@ mod socket;
 mod timeline;
 mod translated;
 mod translation;
+mod tree;
 mod vantage;
 mod verdict;
 
@@ -34,6 +36,7 @@ pub use event::{
     Translation, TranslationGone,
 };
 pub use history::History;
+pub use join::{Found, Join, One};
 pub use log::{Incarnation, Log, Position, Since, StillTrue};
 pub use process::{Ancestor, BootId, Details, MOST_ANCESTORS, Process, ProcessId, ProcessKey};
 pub use socket::{Namespace, NamespaceId, Role, Socket, SocketId};

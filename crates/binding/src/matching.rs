@@ -1,19 +1,21 @@
 //! Matching: which sockets of one namespace fit a question, in time, and who held them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use procflow_core::{FlowKey, Protocol};
+use smallvec::SmallVec;
 
 use crate::attribute::{Holder, Owner, Quality, Reason};
 use crate::clock::BootTime;
 use crate::event::MOST_OWNERS;
-use crate::history::{History, Span};
+use crate::history::History;
 use crate::kernel::{self, Speaker};
 use crate::process::ProcessKey;
 use crate::question::Question;
 use crate::socket::{NamespaceId, Role, SocketId};
 use crate::translated::{Followed, Turned};
+use crate::tree::{Span, Spans};
 use crate::verdict::{push_new, same_holders};
 
 /// How long after the end of a TCP socket its connection's last segments may come, in nanoseconds: twice
@@ -23,7 +25,7 @@ const LINGER: u64 = 120_000_000_000;
 /// A socket's life as far as it touches the flow, put together from its spans (one for each set of
 /// owners).
 struct Life<'a> {
-    spans: Vec<&'a Span>,
+    spans: Spans<'a>,
     first_seen: BootTime,
     last_seen: BootTime,
 }
@@ -95,7 +97,7 @@ impl History {
         let key = &question.end.key;
         let around = question.around();
         let before = around.start().minus(LINGER)..=*around.end();
-        let held = |span: &Span| !matches!(*span.owners, [ProcessKey::KERNEL]);
+        let held = |span: Span<'_>| !matches!(*span.owners, [ProcessKey::KERNEL]);
         key.protocol == Protocol::TCP
             && self.connected(namespace, key, &before).into_iter().any(held)
     }
@@ -232,7 +234,7 @@ impl History {
         &'a self,
         question: &Question<'_>,
         namespace: NamespaceId,
-        spans: Vec<&'a Span>,
+        spans: Spans<'a>,
     ) -> Match {
         let lives = self.lives(spans);
         let Some(role) = lives.first().map(|life| life.spans[0].role) else {
@@ -296,22 +298,32 @@ impl History {
     }
 
     /// The sockets of which these are the spans, in the order in which they came.
-    fn lives<'a>(&self, spans: Vec<&'a Span>) -> Vec<Life<'a>> {
+    fn lives<'a>(&self, spans: Spans<'a>) -> SmallVec<[Life<'a>; 1]> {
         let end = self.told_until();
-        let mut lives: Vec<Life<'_>> = Vec::new();
-        let mut open: HashMap<SocketId, usize> = HashMap::new();
+        let mut lives: SmallVec<[Life<'_>; 1]> = SmallVec::new();
+        // Where there are many: the latest life of each number.
+        let mut latest: HashMap<SocketId, usize> = HashMap::new();
         for span in spans {
             let last_seen = span.presence.last_seen(end);
-            match open.get(&span.socket) {
-                Some(&life) if span.goes_on => {
+            let life = match lives.as_slice() {
+                [only] => (only.spans[0].socket == span.socket).then_some(0),
+                _ => latest.get(&span.socket).copied(),
+            };
+            match life {
+                Some(life) if span.goes_on => {
                     lives[life].last_seen = last_seen;
                     lives[life].spans.push(span);
                 }
                 // Its first, or one of a number that was given again.
                 _ => {
-                    open.insert(span.socket, lives.len());
+                    if let [only] = lives.as_slice() {
+                        latest.insert(only.spans[0].socket, 0);
+                    }
+                    if !lives.is_empty() {
+                        latest.insert(span.socket, lives.len());
+                    }
                     let first_seen = span.presence.first_seen();
-                    lives.push(Life { spans: vec![span], first_seen, last_seen });
+                    lives.push(Life { spans: [span].into(), first_seen, last_seen });
                 }
             }
         }

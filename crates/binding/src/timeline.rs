@@ -15,18 +15,33 @@ pub(crate) const BETWEEN_LOOKS: u64 = 1_000_000_000;
 ///
 /// `not_before <= first_seen <= last_seen <= not_after`: it certainly existed between the inner
 /// two, and certainly not outside the outer two.
+///
+/// What lies further from its first and last sight than [`BETWEEN_LOOKS`] explains nothing, and is not
+/// kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Presence {
-    not_before: BootTime,
     first_seen: BootTime,
-    /// Last seen, and no longer seen. `None` while it is there.
-    end: Option<(BootTime, BootTime)>,
+    /// [`THERE`] while it is.
+    last_seen: BootTime,
+    /// So long before its first sight it may have been there, in nanoseconds,
+    before: u32,
+    /// and so long after its last.
+    after: u32,
+}
+
+/// Later than anything.
+const THERE: BootTime = BootTime(u64::MAX);
+
+/// From one moment to a later one, in nanoseconds; a second at most.
+fn between(earlier: BootTime, later: BootTime) -> u32 {
+    later.0.saturating_sub(earlier.0).min(BETWEEN_LOOKS) as u32
 }
 
 impl Presence {
     /// From its first sight on.
     pub(crate) fn since(first_seen: BootTime, not_before: BootTime) -> Self {
-        Self { not_before: not_before.min(first_seen), first_seen, end: None }
+        let before = between(not_before, first_seen);
+        Self { first_seen, last_seen: THERE, before, after: 0 }
     }
 
     pub(crate) fn first_seen(&self) -> BootTime {
@@ -35,26 +50,21 @@ impl Presence {
 
     /// When it was last seen; `now` while it is there.
     pub(crate) fn last_seen(&self, now: BootTime) -> BootTime {
-        self.end.map_or(now, |(last_seen, _)| last_seen)
-    }
-
-    /// From when on it was no longer there; `None` while it is.
-    pub(crate) fn not_after(&self) -> Option<BootTime> {
-        self.end.map(|(_, not_after)| not_after)
+        if self.is_there() { now } else { self.last_seen }
     }
 
     pub(crate) fn is_there(&self) -> bool {
-        self.end.is_none()
+        self.last_seen == THERE
     }
 
     /// The first moment at which it may have been there.
     pub(crate) fn earliest(&self) -> BootTime {
-        self.not_before.max(self.first_seen.minus(BETWEEN_LOOKS))
+        self.first_seen.minus(self.before.into())
     }
 
     /// The last moment at which it may have been there; `now` while it is.
     pub(crate) fn latest(&self, now: BootTime) -> BootTime {
-        self.end.map_or(now, |(last_seen, not_after)| not_after.min(last_seen.plus(BETWEEN_LOOKS)))
+        if self.is_there() { now } else { self.last_seen.plus(self.after.into()) }
     }
 
     /// Whether it may have been there at some moment of a stretch.
@@ -62,9 +72,10 @@ impl Presence {
         self.earliest() <= *stretch.end() && *stretch.start() <= self.latest(now)
     }
 
-    fn finish(&mut self, last_seen: BootTime, not_after: BootTime) {
-        let last_seen = last_seen.max(self.first_seen);
-        self.end = Some((last_seen, not_after.max(last_seen)));
+    /// It is gone: last seen then, and certainly not there after.
+    pub(crate) fn finish(&mut self, last_seen: BootTime, not_after: BootTime) {
+        self.last_seen = last_seen.max(self.first_seen).min(THERE.minus(1));
+        self.after = between(self.last_seen, not_after);
     }
 }
 
@@ -109,7 +120,8 @@ impl<T: Dated> Timeline<T> {
         self.all.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, T> {
+    #[cfg(test)]
+    fn iter(&self) -> std::slice::Iter<'_, T> {
         self.all.iter()
     }
 
@@ -121,9 +133,18 @@ impl<T: Dated> Timeline<T> {
         self.grow_from(at);
     }
 
+    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, T> {
+        self.all.iter_mut()
+    }
+
     /// The thing that is there under a number, first seen at this moment.
+    pub(crate) fn there(&self, first_seen: BootTime, number: u64) -> Option<&T> {
+        self.all.get(self.position(first_seen, number)?)
+    }
+
+    /// The same, to change.
     pub(crate) fn there_mut(&mut self, first_seen: BootTime, number: u64) -> Option<&mut T> {
-        let at = self.there(first_seen, number)?;
+        let at = self.position(first_seen, number)?;
         self.all.get_mut(at)
     }
 
@@ -135,7 +156,7 @@ impl<T: Dated> Timeline<T> {
         last_seen: BootTime,
         not_after: BootTime,
     ) {
-        let Some(at) = self.there(first_seen, number) else { return };
+        let Some(at) = self.position(first_seen, number) else { return };
         self.all[at].presence_mut().finish(last_seen, not_after);
         let Some(mut tree) = self.tree.take() else { return };
         let mut node = at + 1;
@@ -176,7 +197,7 @@ impl<T: Dated> Timeline<T> {
         })
     }
 
-    fn there(&self, first_seen: BootTime, number: u64) -> Option<usize> {
+    fn position(&self, first_seen: BootTime, number: u64) -> Option<usize> {
         let at = self.after(first_seen, number).checked_sub(1)?;
         let thing = &self.all[at];
         let same = thing.number() == number && thing.presence().first_seen == first_seen;

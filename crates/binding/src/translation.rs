@@ -106,9 +106,18 @@ impl Translations {
     /// Forgets what ended before `before`.
     pub(crate) fn prune(&mut self, before: BootTime) {
         self.turns.retain(|_, turns| {
-            turns.retain(|turn| turn.presence.not_after().is_none_or(|gone| gone >= before));
+            turns.retain(|turn| turn.presence.latest(BootTime(u64::MAX)) >= before);
             !turns.is_empty()
         });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// Whether they turn an end that is seen under a key into another, at any time.
+    pub(crate) fn turn(&self, seen: &FlowKey) -> bool {
+        self.turns.contains_key(seen)
     }
 
     /// What an end that is seen under a key may really have been around a stretch, in order.

@@ -201,6 +201,7 @@ pub fn flow(protocol: Protocol, source: &str, destination: &str) -> FlowKey {
     FlowKey { protocol, source: at(source), destination: at(destination) }
 }
 
+/// Asks in full, and makes sure that asking about many flows at once gives the same.
 pub fn ask(
     histories: &Histories,
     key: FlowKey,
@@ -208,7 +209,16 @@ pub fn ask(
     to: f64,
     vantage: &Vantage,
 ) -> Attribution {
-    histories.attribute(&key, Interval { first: real(from), last: real(to) }, vantage)
+    let interval = Interval { first: real(from), last: real(to) };
+    let join = histories.join(vantage);
+    let answer = join.attribute(&key, interval);
+    let mut found = Vec::new();
+    join.attribute_all(&[(key, interval); 2], &mut found);
+    for [source, destination] in found {
+        let [source, destination] = [source, destination].map(|found| join.owner(found));
+        assert_eq!(Attribution { source, destination }, answer);
+    }
+    answer
 }
 
 /// Clocks that agree to 50 ms, times in milliseconds: the tracked host exports its own flows.
