@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use procflow_nfdump::{Flow, Reader, Summary, UserName, rewrite};
+use procflow_nfdump::{Flow, Reader, Summary, UserName, rewrite_many};
 
 use crate::archive::{Found, Stamp};
 use crate::rights::Rights;
@@ -58,7 +58,7 @@ pub(crate) struct Annotated {
     pub(crate) replaced: bool,
 }
 
-/// Annotates a file: `decide` is asked for each flow's name, in order. In place, or into `output`.
+/// Annotates a file: `decide` is asked for the names of some flows at a time, in order. In place, or into `output`.
 ///
 /// In place, a file in which nothing would change is left alone. `stop` ends the work before the
 /// next block.
@@ -66,7 +66,7 @@ pub(crate) fn annotate(
     found: &Found,
     output: Option<Output<'_>>,
     stop: &AtomicBool,
-    decide: impl FnMut(&Flow<'_>, &mut UserName),
+    decide: impl FnMut(&[Flow<'_>], &mut [UserName]),
 ) -> Result<Annotated, AnnotateError> {
     let path = found.path();
     let io = |what| {
@@ -124,7 +124,7 @@ pub(crate) fn annotate(
     let unfinished = Unfinished::create(&target_directory).map_err(io("cannot write beside"))?;
     let mut writer = BufWriter::with_capacity(BUFFER, &unfinished.file);
     let reader = BufReader::with_capacity(BUFFER, Stoppable { file: &original.file, stop });
-    let summary = rewrite(reader, &mut writer, decide).map_err(failed)?;
+    let summary = rewrite_many(reader, &mut writer, decide).map_err(failed)?;
     writer.flush().map_err(io("cannot write beside"))?;
     drop(writer);
     if stop.load(Ordering::Relaxed) {

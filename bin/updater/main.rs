@@ -5,6 +5,7 @@
 mod annotate;
 mod archive;
 mod args;
+mod decide;
 mod failure;
 mod feed;
 mod ledger;

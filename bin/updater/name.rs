@@ -11,7 +11,7 @@ use procflow_binding::{Attribution, Holder, Owner, Quality, Reason};
 use smol_str::SmolStr;
 
 /// What nfdump's user name holds.
-const MOST: usize = 65;
+pub(crate) const MOST: usize = 65;
 
 /// What to write when nobody can be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,9 +103,8 @@ pub(crate) fn name(attribution: &Attribution, template: &Template, miss: Miss) -
         return None;
     }
     let write = |owner: &Owner, room| match owner {
-        Owner::Known { holders, quality } => holders_name(holders, *quality, template, room),
-        owner if miss == Miss::Reason => cut(format!("?{}", why(owner)), room),
-        _ => String::new(),
+        owner if miss == Miss::Reason && !known(owner) => cut(format!("?{}", why(owner)), room),
+        owner => name_of(owner, template, room),
     };
     match (tracked(source), tracked(destination)) {
         (true, false) => Some(write(source, MOST)),
@@ -125,6 +124,14 @@ pub(crate) fn name(attribution: &Attribution, template: &Template, miss: Miss) -
             };
             Some(format!("{source}>{destination}"))
         }
+    }
+}
+
+/// The name of an end that is known, in so many bytes; empty for others.
+pub(crate) fn name_of(owner: &Owner, template: &Template, room: usize) -> String {
+    match owner {
+        Owner::Known { holders, quality } => holders_name(holders, *quality, template, room),
+        _ => String::new(),
     }
 }
 

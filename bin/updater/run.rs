@@ -8,21 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
-use procflow_binding::{
-    Attribution, Histories, HostId, Owner, Place, Reason, Vantage, WhichNamespace,
-};
-use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
-use procflow_nfdump::{Flow, UserName};
+use procflow_binding::{Histories, HostId, Place, Vantage, WhichNamespace};
+use procflow_core::Timestamp;
 use procflow_store::{StateDirectory, default_state, read_export};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::annotate::{AnnotateError, Annotated, Output, annotate};
 use crate::archive::{Finality, Found, Look, look};
 use crate::args::{Args, VantageName};
+use crate::decide::{Decider, Wish};
 use crate::failure::Failure;
 use crate::feed::{Feed, FeedError, real_time};
 use crate::ledger::Ledger;
-use crate::name::name;
 use crate::report::Report;
 use crate::rotations::{Heard, Rotations};
 use crate::summary::Summary;
@@ -581,26 +578,18 @@ impl Update {
         let wait = i128::try_from(self.args.wait.as_nanos()).unwrap_or(i128::MAX);
         let again = !self.feeds.is_empty() && age < wait;
         let missing = self.missing.is_some();
-        let path = found.path();
-        let path_text = path.to_string_lossy();
-        let mut seen = Summary::default();
         let Self { args, histories, report, stop, ledger, .. } = self;
         let output = args.output.as_deref().map(|path| Output {
             path,
             may_replace: args.force || ledger.wrote(found, Some(path)),
         });
+        let join = histories.join(vantage);
+        let report = report.as_mut().map(|report| (report, found.path().display().to_string()));
+        let wish = Wish { template: &args.name, miss: args.miss, replace: args.replace_names };
+        let mut decider = Decider::new(&join, wish, (again, missing), report);
         let Annotated { summary: written, stamp, replaced } =
-            annotate(found, output, stop, |flow, name_out| {
-                let Some((key, answer)) = attribute(flow, histories, vantage, &mut seen) else {
-                    return;
-                };
-                let waits = again && may_get_better(&answer, missing);
-                let name = name(&answer, &args.name, args.miss).filter(|_| !waits);
-                if let Some(report) = report.as_mut() {
-                    report.add(&path_text, flow, &key, &answer, name.as_deref());
-                }
-                write_name(name, flow, name_out, args.replace_names, &mut seen);
-            })?;
+            annotate(found, output, stop, |flows, names| decider.decide(flows, names))?;
+        let mut seen = decider.finish();
         seen.flows.no_room = written.no_room;
         seen.flows.named = seen.flows.named.saturating_sub(written.no_room);
         if replaced {
@@ -621,61 +610,5 @@ async fn next_rotation(rotations: &mut Option<Rotations>) -> io::Result<Heard> {
     match rotations {
         Some(rotations) => rotations.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Asks the one join about a flow; `None` for one that is never attributed.
-fn attribute(
-    flow: &Flow<'_>,
-    histories: &Histories,
-    vantage: &Vantage,
-    seen: &mut Summary,
-) -> Option<(FlowKey, Attribution)> {
-    seen.flows.read += 1;
-    if flow.anonymised {
-        seen.flows.anonymised += 1;
-        return None;
-    }
-    let key = FlowKey {
-        protocol: Protocol(flow.protocol),
-        source: Endpoint::new(flow.source, flow.source_port),
-        destination: Endpoint::new(flow.destination, flow.destination_port),
-    };
-    let interval = Interval {
-        first: Timestamp::from_millis(flow.first_ms),
-        last: Timestamp::from_millis(flow.last_ms),
-    };
-    let answer = histories.attribute(&key, interval, vantage);
-    seen.count(&answer);
-    Some((key, answer))
-}
-
-/// Whether events still to come, or a tracker that is missing now, may say more.
-fn may_get_better(answer: &Attribution, missing: bool) -> bool {
-    [&answer.source, &answer.destination].into_iter().any(|end| match end {
-        Owner::Unknown(Reason::NotYetKnown) => true,
-        Owner::Unknown(Reason::NotThisHost) => missing,
-        _ => false,
-    })
-}
-
-/// Gives a flow its name, or leaves it the one that it has.
-fn write_name(
-    name: Option<String>,
-    flow: &Flow<'_>,
-    name_out: &mut UserName,
-    replace: bool,
-    seen: &mut Summary,
-) {
-    let flows = &mut seen.flows;
-    match (name, flow.user_name) {
-        (None, there) => flows.foreign_names_kept += u64::from(there.is_some()),
-        (Some(name), Some(there)) if there == name.as_bytes() => flows.already_named += 1,
-        (Some(_), Some(_)) if !replace => flows.foreign_names_kept += 1,
-        (Some(name), there) => {
-            flows.named += u64::from(there.is_none());
-            flows.foreign_names_replaced += u64::from(there.is_some());
-            name_out.set(&name);
-        }
     }
 }

@@ -59,15 +59,22 @@ pub(crate) struct Ends {
     pub(crate) unknown: BTreeMap<String, u64>,
 }
 
+impl Ends {
+    /// So many ends more, all of one kind.
+    pub(crate) fn add(&mut self, known: bool, why: String, ends: u64) {
+        if ends > 0 {
+            let kind = if known { &mut self.known } else { &mut self.unknown };
+            *kind.entry(why).or_default() += ends;
+        }
+    }
+}
+
 impl Summary {
     pub(crate) fn count(&mut self, attribution: &Attribution) {
         let ends = [&attribution.source, &attribution.destination];
         let known = |owner: &&Owner| matches!(owner, Owner::Known { .. });
         self.flows.attributed += u64::from(ends.iter().any(known));
-        for owner in ends {
-            let kind = if known(&owner) { &mut self.ends.known } else { &mut self.ends.unknown };
-            *kind.entry(why(owner)).or_default() += 1;
-        }
+        ends.into_iter().for_each(|owner| self.ends.add(known(&owner), why(owner), 1));
         let ambiguous = |owner: &&Owner| matches!(owner, Owner::Ambiguous { .. });
         self.ambiguous_places += u64::from(ends.iter().any(ambiguous));
     }

@@ -105,4 +105,4 @@ pub use flow::Flow;
 pub use name::UserName;
 pub use reader::{Block, Reader, Record};
 pub use record::RecordType;
-pub use rewrite::{Summary, rewrite};
+pub use rewrite::{MOST_AT_ONCE, Summary, rewrite, rewrite_many};

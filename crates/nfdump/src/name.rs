@@ -32,6 +32,11 @@ impl UserName {
         self.push(name);
     }
 
+    /// Appends to the name.
+    pub fn append(&mut self, text: &str) {
+        self.push(text);
+    }
+
     /// Makes the name empty again.
     pub fn clear(&mut self) {
         self.length = 0;
