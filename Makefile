@@ -4,12 +4,14 @@
 CARGO ?= cargo
 OUT ?= demo-run
 
-.PHONY: help demo test bench accuracy accuracy-short tools lint docs
+.PHONY: help demo test bench bench-join bench-nfdump accuracy accuracy-short tools lint docs
 
 help:
 	@echo 'make demo    real traffic, captured, annotated and printed by nfdump (root)'
 	@echo 'make test    all tests; what a machine cannot offer is skipped, loudly'
 	@echo 'make bench   sizes of the programs on disk and in memory'
+	@echo 'make bench-nfdump     how fast flows are named, beside nfdump copying them (five minutes)'
+	@echo 'make bench-join       how fast the join is alone, and what an interval takes of memory'
 	@echo 'make accuracy         how well each source names the processes (root, ten minutes)'
 	@echo 'make accuracy-short   the same in a minute; fails on any wrong answer'
 	@echo 'make lint    format, clippy, shell scripts'
@@ -28,6 +30,14 @@ test: tools
 bench: tools
 	$(CARGO) build --locked --release --bins
 	@tests/sizes target/release/tracker target/release/updater
+
+# SPEED: more options, such as SPEED='--json FILE'
+bench-nfdump: tools
+	$(CARGO) test --locked --release --test speed -- --full $(SPEED)
+
+# JOIN: more options, such as JOIN='--json FILE'
+bench-join:
+	$(CARGO) bench --locked -p procflow-binding --bench join -- --intervals 10000000 $(JOIN)
 
 # ACCURACY: more options, such as ACCURACY='--json FILE --bar A1,A4 --source sock-diag'
 accuracy: tools
