@@ -5,8 +5,8 @@ mod corpus;
 use std::io::{Cursor, Read};
 
 use corpus::{
-    Seen, files, flows, good, nfdump_csv, nfdump_is_installed, nfdump_lines, nfdump_reads,
-    nfdump_verifies,
+    Seen, files, flows, good, made::file_of, nfdump_csv, nfdump_is_installed, nfdump_lines,
+    nfdump_reads, nfdump_verifies,
 };
 use procflow_nfdump::{
     Compression, Error, ErrorKind, Flow, Layout, Reader, RecordType, Summary, UserName, rewrite,
@@ -192,36 +192,6 @@ fn blocks(file: &[u8]) -> (Vec<u8>, Vec<(u32, Vec<u8>)>) {
         rest = &rest[12 + size..];
     }
     (file[..header].to_vec(), blocks)
-}
-
-/// A file of these blocks; in layout 2 the last is the appendix.
-fn file_of(
-    header: &[u8],
-    blocks: &[(u32, Vec<u8>)],
-    compression: u8,
-    compress: impl Fn(&[u8]) -> Vec<u8>,
-) -> Vec<u8> {
-    let mut file = header.to_vec();
-    let layout_1 = file[2] == 1;
-    let mut last = 0;
-    for (records, plain) in blocks {
-        last = file.len() as u64;
-        let disk = compress(plain);
-        file.extend_from_slice(&records.to_le_bytes());
-        file.extend_from_slice(&(disk.len() as u32).to_le_bytes());
-        file.extend_from_slice(if layout_1 { &[2, 0, 0, 0] } else { &[3, 0, 0, 0] });
-        file.extend_from_slice(&disk);
-    }
-    let count = blocks.len() as u32;
-    if layout_1 {
-        file[4] = compression;
-        file[8..12].copy_from_slice(&count.to_le_bytes());
-    } else {
-        file[16] = compression;
-        file[24..32].copy_from_slice(&last.to_le_bytes());
-        file[36..40].copy_from_slice(&(count - 1).to_le_bytes());
-    }
-    file
 }
 
 #[test]
