@@ -393,6 +393,22 @@ fn the_second_maps_of_layout_1_give_way_to_the_files_own() {
 }
 
 #[test]
+fn a_map_that_lists_all_it_can_takes_no_name() {
+    // 50 times the interfaces, which no honest map lists twice.
+    for (listed, room) in [(49, true), (50, false)] {
+        let records =
+            [map(0, &vec![4; listed], 4 * listed as u8), flow(0, 1, &vec![4; 4 * listed])];
+        let mut header = vec![0; 276];
+        header[..4].copy_from_slice(&[0x0c, 0xa5, 1, 0]);
+        let file = file_of(&header, &[(2, records.concat())], 0, <[u8]>::to_vec);
+        let (output, summary) = rewritten(&file, |_, name| name.set("x")).unwrap();
+        assert_eq!((summary.named, summary.no_room), (u64::from(room), u64::from(!room)));
+        assert_eq!(flows(&output)[0].name.is_some(), room);
+        assert_eq!(output == file, !room);
+    }
+}
+
+#[test]
 fn a_long_name_is_cut_where_its_field_ends() {
     let long = "ä".repeat(60);
     for (name, file) in good() {
