@@ -4,7 +4,7 @@
 CARGO ?= cargo
 OUT ?= demo-run
 
-.PHONY: help demo test bench bench-join bench-nfdump accuracy accuracy-short tools lint docs
+.PHONY: help demo test bench bench-join bench-nfdump accuracy accuracy-short fuzz fuzz-short tools lint docs
 
 help:
 	@echo 'make demo    real traffic, captured, annotated and printed by nfdump (root)'
@@ -14,6 +14,8 @@ help:
 	@echo 'make bench-join       how fast the join is alone, and what an interval takes of memory'
 	@echo 'make accuracy         how well each source names the processes (root, ten minutes)'
 	@echo 'make accuracy-short   the same in a minute; fails on any wrong answer'
+	@echo 'make fuzz MINUTES=30  fuzz the nfcapd reader and rewriter, each target so long (nightly Rust)'
+	@echo 'make fuzz-short       the same for 20 seconds a target'
 	@echo 'make lint    format, clippy, shell scripts'
 	@echo 'make docs    the API documentation, warnings denied'
 
@@ -46,11 +48,20 @@ accuracy: tools
 accuracy-short: tools
 	$(CARGO) test --locked --release --test accuracy -- --short $(ACCURACY)
 
+# TARGETS: only these, such as TARGETS='reader lzo'
+MINUTES ?= 30
+fuzz:
+	@fuzz/run $$(($(MINUTES) * 60)) $(TARGETS)
+
+fuzz-short:
+	@fuzz/run 20 $(TARGETS)
+
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@if command -v shellcheck >/dev/null; then \
-		shellcheck profiles/*/make.sh tests/install-tools tests/run tests/sizes .ci/run; \
+		shellcheck profiles/*/make.sh tests/install-tools tests/run tests/sizes fuzz/run .ci/run; \
 	else echo 'SKIPPED: shellcheck is not installed'; fi
 
 docs:

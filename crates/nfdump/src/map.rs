@@ -128,7 +128,12 @@ impl Map {
         self.size += size;
     }
 
-    /// This map with a user name (extension 43) at its end.
+    /// Whether one extension more can be listed: a longer map could not be read again.
+    pub(crate) fn has_room(&self) -> bool {
+        self.ids.len() < LONGEST
+    }
+
+    /// This map, which has room for it, with a user name (extension 43) at its end.
     pub(crate) fn named(&self) -> Self {
         let mut named = self.clone();
         named.push(USER_NAME_72, NAME_SIZE);
@@ -139,7 +144,7 @@ impl Map {
     pub(crate) fn to_record(&self, id: u16) -> Vec<u8> {
         let mut record = vec![2, 0, 0, 0];
         record.extend_from_slice(&id.to_le_bytes());
-        // At most 51 extensions of 72 bytes.
+        // At most 50 extensions of 72 bytes.
         record.extend_from_slice(&(self.size as u16).to_le_bytes());
         for id in self.ids.iter().copied().chain([0]) {
             record.extend_from_slice(&id.to_le_bytes());

@@ -54,7 +54,8 @@ pub struct Summary {
     pub replaced: u64,
     /// Flows that had a name, got none, and kept it.
     pub kept: u64,
-    /// Flows that got a name but have no room for it (records end at 65535 bytes): unchanged.
+    /// Flows that got a name but have no room for it (records end at 65535 bytes, and the maps of
+    /// layout 1 at 50 extensions): unchanged.
     pub no_room: u64,
 }
 
@@ -372,7 +373,7 @@ impl Companions {
         if self.by_map.contains_key(&of) {
             return true;
         }
-        let Some(base) = maps.get(of) else {
+        let Some(base) = maps.get(of).filter(|base| base.has_room()) else {
             return false;
         };
         if self.full {

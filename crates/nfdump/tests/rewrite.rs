@@ -5,8 +5,8 @@ mod corpus;
 use std::io::{Cursor, Read};
 
 use corpus::{
-    Seen, files, flows, good, nfdump_csv, nfdump_is_installed, nfdump_lines, nfdump_reads,
-    nfdump_verifies,
+    Seen, files, flows, good, made::file_of, nfdump_csv, nfdump_is_installed, nfdump_lines,
+    nfdump_reads, nfdump_verifies,
 };
 use procflow_nfdump::{
     Compression, Error, ErrorKind, Flow, Layout, Reader, RecordType, Summary, UserName, rewrite,
@@ -192,36 +192,6 @@ fn blocks(file: &[u8]) -> (Vec<u8>, Vec<(u32, Vec<u8>)>) {
         rest = &rest[12 + size..];
     }
     (file[..header].to_vec(), blocks)
-}
-
-/// A file of these blocks; in layout 2 the last is the appendix.
-fn file_of(
-    header: &[u8],
-    blocks: &[(u32, Vec<u8>)],
-    compression: u8,
-    compress: impl Fn(&[u8]) -> Vec<u8>,
-) -> Vec<u8> {
-    let mut file = header.to_vec();
-    let layout_1 = file[2] == 1;
-    let mut last = 0;
-    for (records, plain) in blocks {
-        last = file.len() as u64;
-        let disk = compress(plain);
-        file.extend_from_slice(&records.to_le_bytes());
-        file.extend_from_slice(&(disk.len() as u32).to_le_bytes());
-        file.extend_from_slice(if layout_1 { &[2, 0, 0, 0] } else { &[3, 0, 0, 0] });
-        file.extend_from_slice(&disk);
-    }
-    let count = blocks.len() as u32;
-    if layout_1 {
-        file[4] = compression;
-        file[8..12].copy_from_slice(&count.to_le_bytes());
-    } else {
-        file[16] = compression;
-        file[24..32].copy_from_slice(&last.to_le_bytes());
-        file[36..40].copy_from_slice(&(count - 1).to_le_bytes());
-    }
-    file
 }
 
 #[test]
@@ -419,6 +389,22 @@ fn the_second_maps_of_layout_1_give_way_to_the_files_own() {
         assert_eq!(nfdump_csv(&output), nfdump_csv(&file));
         let expected: Vec<String> = expected.iter().map(Seen::line).collect();
         assert_eq!(nfdump_lines(&output), expected);
+    }
+}
+
+#[test]
+fn a_map_that_lists_all_it_can_takes_no_name() {
+    // 50 times the interfaces, which no honest map lists twice.
+    for (listed, room) in [(49, true), (50, false)] {
+        let records =
+            [map(0, &vec![4; listed], 4 * listed as u8), flow(0, 1, &vec![4; 4 * listed])];
+        let mut header = vec![0; 276];
+        header[..4].copy_from_slice(&[0x0c, 0xa5, 1, 0]);
+        let file = file_of(&header, &[(2, records.concat())], 0, <[u8]>::to_vec);
+        let (output, summary) = rewritten(&file, |_, name| name.set("x")).unwrap();
+        assert_eq!((summary.named, summary.no_room), (u64::from(room), u64::from(!room)));
+        assert_eq!(flows(&output)[0].name.is_some(), room);
+        assert_eq!(output == file, !room);
     }
 }
 

@@ -4,6 +4,9 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod made;
+pub(crate) mod round_trip;
+
 use std::{
     fs,
     net::IpAddr,

@@ -1,0 +1,76 @@
+//! A fuzz target is a claim about any bytes, which libFuzzer tries to break.
+//!
+//! The claims are those of the crate's own tests: `tests/corpus` is compiled in here, so that a
+//! property is stated once. This file only turns what the fuzzer hands over into a file to state it
+//! of. It does no I/O and looks at no clock; how long is fuzzed, and what is reported, is in `run`.
+//!
+//! | target | its bytes are | and |
+//! |---|---|---|
+//! | `reader` | a file | it is read, or refused with a place inside it |
+//! | `lzo`, `bz2`, `lz4`, `zstd` | the payload of the one block of a file so compressed | the same, and its round trip holds |
+//! | `rewrite` | a file | its round trip holds |
+//! | `made` | the choices for a file with nothing wrong with it, and a bit | it is read, and its round trip holds; with the bit flipped it holds or the file is refused |
+
+#[path = "../crates/nfdump/tests/corpus/mod.rs"]
+#[allow(unreachable_pub)]
+mod corpus;
+
+use corpus::{
+    made::{self, Choices, Oddity},
+    round_trip::{holds, name_for, reads},
+};
+use procflow_nfdump::{Compression, ErrorKind};
+
+/// Any bytes are read, or refused; see [`reads`].
+pub fn reader(file: &[u8]) {
+    let _ = reads(file);
+}
+
+/// Any bytes come back from a rewrite if they can be read; see [`holds`].
+pub fn rewrite(file: &[u8]) {
+    holds("any bytes", file, |flow| name_for(flow, 0));
+}
+
+/// A file made up by any choices can be read and comes back from a rewrite; with one bit of it
+/// flipped it is refused or comes back. The first three bytes choose the names and the bit.
+pub fn made(bytes: &[u8]) {
+    let Some((&[salt, low, high], choices)) = bytes.split_first_chunk() else { return };
+    let mut file = made::file(&mut Choices::new(choices), Oddity::Any);
+    assert!(holds("made", &file, |flow| name_for(flow, salt)), "made, but not read");
+    let place = usize::from(u16::from_le_bytes([low, high])) % (file.len() * 8);
+    if place > 0 {
+        file[place / 8] ^= 1 << (place % 8);
+        holds("made, flipped", &file, |flow| name_for(flow, salt));
+    }
+}
+
+/// Any bytes as a compressed payload are read, or refused, and come back if they could be read.
+///
+/// A payload cannot say how many records come out of it, and a fuzzer does not guess it: what the
+/// reader finds wrong with the count is put right.
+pub fn payload(compression: Compression, payload: &[u8]) {
+    let mut file = file_of_payload(compression, payload);
+    if let Err(error) = reads(&file)
+        && let ErrorKind::RecordCount { found, .. } = error.kind()
+    {
+        file[40..44].copy_from_slice(&found.to_le_bytes());
+    }
+    holds("one payload", &file, |flow| name_for(flow, 0));
+}
+
+/// A file of layout 2 with this one block, of one record, and no appendix.
+fn file_of_payload(compression: Compression, payload: &[u8]) -> Vec<u8> {
+    let mut header = made::header_2();
+    header[18] = 0;
+    let method = match compression {
+        Compression::None => 0,
+        Compression::Lzo => 1,
+        Compression::Bz2 => 2,
+        Compression::Lz4 => 3,
+        Compression::Zstd => 4,
+    };
+    let mut file = made::file_of(&header, &[(1, payload.to_vec())], method, <[u8]>::to_vec);
+    file[24..32].fill(0);
+    file[36] = 1;
+    file
+}
