@@ -9,7 +9,8 @@
 //! **encrypted** files or files of **big-endian** machines, all of which it refuses by name;
 //! decode more of a flow than says whose it is ([`Flow`]), or flow records of early nfdump 1.6
 //! (**type 1**, carried through as they are); make a file from nothing, or turn one
-//! layout or compression into another; repair a damaged file.
+//! layout or compression into another; repair a damaged file in its place ([`salvage`] writes what
+//! is readable of it anew).
 //!
 //! # Reading
 //!
@@ -86,23 +87,36 @@
 
 mod block;
 mod compress;
+mod counters;
 mod error;
+mod exporter;
 mod extension;
 mod file;
 mod flow;
+mod frequent;
 mod lzo;
 mod map;
 mod name;
 mod reader;
 mod record;
 mod rewrite;
+mod salvage;
+mod stat;
+mod tally;
+mod vocabulary;
 mod writer;
 
 pub use compress::Compression;
+pub use counters::Counters;
 pub use error::{Error, ErrorKind};
+pub use exporter::{Exporter, ExporterStat, Sampler};
 pub use file::{Header, Layout};
 pub use flow::Flow;
 pub use name::UserName;
 pub use reader::{Block, Reader, Record};
 pub use record::RecordType;
 pub use rewrite::{Summary, rewrite};
+pub use salvage::{Loss, Salvaged, salvage};
+pub use stat::{Stat, Sum};
+pub use tally::Tally;
+pub use vocabulary::{creator_name, extension_name};
