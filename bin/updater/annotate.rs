@@ -167,15 +167,15 @@ impl Read for Stoppable<'_> {
 
 /// A file being written, removed again unless it is finished. It is locked as long as its writer
 /// lives, which is how others tell it from one that was left behind.
-struct Unfinished {
+pub(crate) struct Unfinished {
     directory: OwnedFd,
     name: OsString,
-    file: File,
+    pub(crate) file: File,
     finished: bool,
 }
 
 impl Unfinished {
-    fn create(directory: &OwnedFd) -> io::Result<Self> {
+    pub(crate) fn create(directory: &OwnedFd) -> io::Result<Self> {
         let name = OsString::from(format!("{UNFINISHED}{}", std::process::id()));
         let directory = directory.try_clone()?;
         let flags =
@@ -202,7 +202,7 @@ impl Unfinished {
     }
 
     /// Gives it its name; in the place of what had it, if that is allowed.
-    fn finish(mut self, name: &OsStr, replace: bool) -> io::Result<()> {
+    pub(crate) fn finish(mut self, name: &OsStr, replace: bool) -> io::Result<()> {
         // Ours still, under that name? In a container of its own, another updater may have our pid.
         let there = open_file(&self.directory, &self.name)?.metadata()?;
         if Stamp::of(&there).inode != Stamp::of(&self.file.metadata()?).inode {
@@ -248,7 +248,7 @@ pub(crate) fn clean(directory: &Path) -> io::Result<Vec<OsString>> {
     Ok(removed)
 }
 
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::open(path, flags, Mode::empty())?)
 }

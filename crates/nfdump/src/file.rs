@@ -159,6 +159,16 @@ impl Header {
         self.blocks
     }
 
+    /// How many appendix blocks the header counts: 1 in finished files of layout 2, 0 otherwise.
+    pub fn appendix_blocks(&self) -> u16 {
+        self.appendix_blocks
+    }
+
+    /// Where the header puts the appendix, in bytes from the begin of the file; 0 without one.
+    pub fn appendix_offset(&self) -> u64 {
+        self.appendix_offset
+    }
+
     /// The nfdump that wrote the file, `0x01070100` for 1.7.1; layout 1 does not say.
     pub fn nfdump_version(&self) -> Option<u32> {
         self.nfdump_version

@@ -56,6 +56,10 @@
 //! # Ok::<(), procflow_nfdump::Error>(())
 //! ```
 //!
+//! What the records of a file add up to - exporters, extensions, counters of both directions - a
+//! [`Tally`] tells that is handed each of them. [`salvage`] writes what is readable of a damaged file
+//! as a new one; it alone needs an input that can seek.
+//!
 //! # Files that are not as they should be
 //!
 //! Whoever rewrites is about to replace a file by the result, so what cannot be carried through
@@ -64,7 +68,7 @@
 //! | the file | nfdump | here |
 //! |---|---|---|
 //! | layout 3, big-endian, encrypted, not an nfcapd file | refuses | error |
-//! | still in progress | no flows | error when rewriting; no blocks when reading |
+//! | still in progress | no flows | error when rewriting; no blocks when reading, unless [asked for](Reader::unfinished) |
 //! | truncated in a data block | refuses the file | error after the flows before it |
 //! | truncated in the appendix | flows, then an error | the same |
 //! | bytes after the last block | ignores them | error at the end: a file that a collector appends to can look like that |

@@ -4,7 +4,8 @@
 //! kept, as long as it is certain where a record begins:
 //!
 //! * a record whose inside is wrong is left out, if the sizes of it and of all after it lead to the
-//!   end of the block;
+//!   end of the block, in as many records as the block header counts. Sizes alone are not enough:
+//!   inside records there are elements, which begin as records do;
 //! * otherwise the records in front of it are kept, and those after it are not looked for;
 //! * of a block that does not decompress nothing is kept; of one that is cut short only what is
 //!   not compressed.
@@ -259,7 +260,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
                 return Ok(self.source.length);
             }
             self.source.read(payload, size, &mut self.disk)?;
-            self.keep(block.records);
+            self.keep(block.records, block.records);
             return self.in_part(at, self.source.length, &block, wrong);
         }
 
@@ -273,7 +274,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
             self.lose(at, end, (0, missing), wrong);
             return Ok(end);
         }
-        self.keep(u32::MAX);
+        self.keep(block.records, u32::MAX);
         if let Some(appendix) = self.kept.appendix.take() {
             return self.appendix(at, end, appendix, place);
         }
@@ -306,7 +307,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         }
         // What lies beyond as many records as it counts was never one of its records.
         self.source.read(payload, size, &mut self.disk)?;
-        self.keep(block.records);
+        self.keep(block.records, block.records);
         if leads_on {
             return self.in_part(at, end, &block, wrong);
         }
@@ -323,13 +324,14 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         if self.decompressor.decompress(&self.disk).is_err() {
             return Ok(false);
         }
-        self.keep(u32::MAX);
+        self.keep(block.records, u32::MAX);
         let Kept { flow_records, records, ref wrong, .. } = self.kept;
         Ok(flow_records > 0 && records == block.records && wrong.is_none())
     }
 
-    /// Keeps what is sound of the payload, decompressed last: not more than `most` records.
-    fn keep(&mut self, most: u32) {
+    /// Keeps what is sound of the payload, decompressed last, whose header counts `claimed` records:
+    /// not more than `most` of them.
+    fn keep(&mut self, claimed: u32, most: u32) {
         let layout = self.header.layout();
         let data = self.decompressor.plain(&self.disk);
         let Self { walk, kept, .. } = self;
@@ -374,7 +376,9 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
                 Err(kind) => {
                     kept.wrong.get_or_insert((kind, record, within));
                     // Once is enough: the sizes of a tail lead to the end if those of all do.
-                    let framed = *framed.get_or_insert_with(|| ends(&data[within..]));
+                    let framed = *framed.get_or_insert_with(|| {
+                        frames(&data[within..]).is_some_and(|rest| record + rest == claimed)
+                    });
                     let Ok((_, bytes)) = frame(&data[within..]) else { return };
                     if !framed {
                         return;
@@ -417,7 +421,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         let place = Place::Block { number: self.done.blocks, offset: at };
         let (claimed, found) = (block.size, self.disk.len());
         let end = at + (BlockHeader::SIZE + found) as u64;
-        self.keep(block.records);
+        self.keep(block.records, block.records);
         if let Some(appendix) = self.kept.appendix.take() {
             return self.appendix(at, end, appendix, place);
         }
@@ -636,25 +640,24 @@ impl Kept {
     }
 }
 
-/// Whether nfdump would read this record as one of the other layout.
+/// Whether this is a record of the other layout. No writer mixes them, but nfdump reads some of
+/// them all the same, and an element at a wrong place may look like one.
 fn foreign(layout: Layout, record_type: RecordType) -> bool {
     match layout {
         Layout::One => record_type == RecordType::FLOW_V3,
-        Layout::Two => {
-            matches!(record_type, RecordType::FLOW_V1 | RecordType::EXTENSION_MAP)
-        }
+        Layout::Two => matches!(record_type.0, 1..=6 | 10),
     }
 }
 
-/// Whether the sizes of all records lead to the end of `data`.
-fn ends(mut data: &[u8]) -> bool {
-    while let Ok((_, record)) = frame(data) {
+/// How many records there are in `data`, by their sizes, if these lead to its end.
+fn frames(mut data: &[u8]) -> Option<u32> {
+    let mut count = 0;
+    while !data.is_empty() {
+        let (_, record) = frame(data).ok()?;
         data = &data[record.len()..];
-        if data.is_empty() {
-            return true;
-        }
+        count += 1;
     }
-    false
+    Some(count)
 }
 
 /// The two records of an appendix.
@@ -935,6 +938,19 @@ mod tests {
         let [loss] = &losses[..] else { panic!("{losses:?}") };
         assert_eq!((loss.offset, loss.length), (ends[0].0 as u64, (ends[1].0 - ends[0].0) as u64));
         assert_eq!((loss.kept, loss.missing, loss.appendix), (5, Some(1), false));
+    }
+
+    #[test]
+    fn elements_are_not_taken_for_records() {
+        let Sample { mut bytes, ends, flows: all, .. } = sample(Layout::Two, Compression::None);
+        // The first record of the second block is unknown and ends in front of the second flow's
+        // elements: 1 of 52 bytes, 2 of 12, and then the third flow.
+        let at = ends[0].0 + BlockHeader::SIZE;
+        bytes[at..at + 4].copy_from_slice(&[99, 0, 76 + 12, 0]);
+        let (file, done, losses) = salvaged(&bytes).unwrap();
+        let expected = [&all[..4], &all[10..]].concat();
+        assert_eq!(flows("", &file, &done), expected);
+        assert_eq!((losses[0].kept, losses[0].missing), (1, Some(5)));
     }
 
     #[test]
