@@ -191,7 +191,9 @@ impl<'a> Shown<'a> {
             for (what, of) in kinds(stat) {
                 line("", &format_args!("{what}: {}", sum(of)))?;
             }
-            line("", &span(stat))?;
+            if stat.last_ms > 0 {
+                line("", &span(stat))?;
+            }
         }
         for (i, exporter) in tally.exporters().enumerate() {
             line(if i == 0 { "exporters" } else { "" }, &exporter_text(exporter))?;
