@@ -242,6 +242,15 @@ pub enum ErrorKind {
     /// A record of the other layout, which nfdump would take for what it is not.
     #[error("record type {0} is not one of this layout")]
     ForeignRecord(u16),
+    /// A record whose size, or what it counts in it, cannot be that of its type; nfdump refuses it,
+    /// or fails by it.
+    #[error("record type {record_type} of size {size} does not add up")]
+    RecordShape {
+        /// Its type.
+        record_type: u16,
+        /// Its size field.
+        size: usize,
+    },
     /// Fewer blocks in the file than its header counts.
     #[error("the file header counts {claimed} blocks, the file holds {found}")]
     BlockCount {

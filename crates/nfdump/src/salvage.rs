@@ -18,6 +18,8 @@
 //! mark of their own, and what looks like one amid the bytes of others may be what a stranger sent
 //! as payload or name, and would become flows that nobody ever recorded.
 //!
+//! A record that is none of flows is left out too if its size cannot be that of its type.
+//!
 //! What neither layout can show stays hidden: there are no checksums, so a changed byte inside a
 //! counter is a changed counter. The file header must be whole, and readable the medium: this reads
 //! bytes that are wrong, not disks that fail.
@@ -351,13 +353,12 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         let mut framed = None;
         while kept.records < most {
             let (record, within) = (kept.records, walk.position);
-            let next = walk.next(data).and_then(|parsed| match parsed {
-                Some(parsed) if foreign(layout, parsed.record_type) => {
-                    walk.position = within;
-                    Err(ErrorKind::ForeignRecord(parsed.record_type.0))
-                }
-                parsed => Ok(parsed),
-            });
+            // First, as the walk takes in whatever map it is shown.
+            let doubt = frame(&data[within..]).ok().and_then(|record| doubt(layout, record));
+            let next = match doubt {
+                Some(kind) => Err(kind),
+                None => walk.next(data),
+            };
             match next {
                 Ok(Some(Parsed { record_type, bytes, flow, .. })) => {
                     let counters =
@@ -640,13 +641,47 @@ impl Kept {
     }
 }
 
-/// Whether this is a record of the other layout. No writer mixes them, but nfdump reads some of
-/// them all the same, and an element at a wrong place may look like one.
-fn foreign(layout: Layout, record_type: RecordType) -> bool {
-    match layout {
-        Layout::One => record_type == RecordType::FLOW_V3,
-        Layout::Two => matches!(record_type.0, 1..=6 | 10),
+/// What speaks against a record that is none of flows, although it can be framed.
+///
+/// A reader need not care, but here nothing vouches for its bytes. nfdump reads some records of the
+/// other layout all the same; an element at a wrong place may look like one; and nfdump 1.7.1 gives
+/// up on a file for a map with something behind its closing 0, and crashes by arrays that do not
+/// add up.
+fn doubt(layout: Layout, (record_type, bytes): (RecordType, &[u8])) -> Option<ErrorKind> {
+    let RecordType(number) = record_type;
+    let foreign = match layout {
+        Layout::One => matches!(number, 11..=16),
+        Layout::Two => matches!(number, 1..=6 | 10 | 16),
+    };
+    if foreign {
+        return Some(ErrorKind::ForeignRecord(number));
     }
+    let size = bytes.len();
+    let field = |at: usize| {
+        let field = bytes.get(at..at + 2).and_then(|field| field.first_chunk());
+        field.map_or(0, |field| usize::from(u16::from_le_bytes(*field)))
+    };
+    // An array has a header of 8 bytes, a prefix, and may be filled up to a multiple of 4.
+    let array = |prefix: usize| {
+        let sum = 8 + prefix + field(4) * field(6);
+        (sum..sum + 4).contains(&size)
+    };
+    let adds_up = match number {
+        2 => {
+            let ids = bytes.get(8..).unwrap_or_default();
+            let end = ids.chunks_exact(2).position(|id| id == [0, 0]);
+            // The 0 that ends it, and one more where that fills it up.
+            end.is_some_and(|end| ids.len() <= (end + 2) * 2)
+        }
+        7 => size == 32,
+        8 => field(6) == 0 && size == 8 + 24 * field(4),
+        9 => size == 16,
+        12 => array(6),
+        13 | 14 => array(4),
+        15 => size == 24,
+        _ => true,
+    };
+    (!adds_up).then_some(ErrorKind::RecordShape { record_type: number, size })
 }
 
 /// How many records there are in `data`, by their sizes, if these lead to its end.
@@ -938,6 +973,39 @@ mod tests {
         let [loss] = &losses[..] else { panic!("{losses:?}") };
         assert_eq!((loss.offset, loss.length), (ends[0].0 as u64, (ends[1].0 - ends[0].0) as u64));
         assert_eq!((loss.kept, loss.missing, loss.appendix), (5, Some(1), false));
+    }
+
+    #[test]
+    fn records_that_do_not_add_up_are_doubted() {
+        let doubted = |layout, bytes: &[u8]| {
+            doubt(layout, frame(bytes).unwrap()).map(|kind| kind.to_string())
+        };
+        let with = |start: &[u8], size: usize| {
+            let mut record = start.to_vec();
+            record.resize(size, 0);
+            (record[2], record[3]) = (size as u8, 0);
+            record
+        };
+        let (one, two) = (Layout::One, Layout::Two);
+        for (layout, start, sizes) in [
+            (one, &[2, 0, 0, 0, 7, 0, 4, 0, 4][..], [12, 16]),
+            (two, &[7, 0], [32, 44]),
+            (two, &[8, 0, 0, 0, 1], [32, 56]),
+            (one, &[9, 0], [16, 20]),
+            (two, &[12, 0, 0, 0, 2, 0, 10], [34, 38]),
+            (two, &[13, 0, 0, 0, 2, 0, 10], [32, 36]),
+            (two, &[15, 0], [24, 20]),
+        ] {
+            let [good, bad] = sizes.map(|size| doubted(layout, &with(start, size)));
+            assert_eq!(good, None, "{start:?}");
+            let wanted = format!("record type {} of size {} does not add up", start[0], sizes[1]);
+            assert_eq!(bad, Some(wanted));
+        }
+        let foreign = doubted(two, &with(&[10, 0], 48));
+        assert_eq!(foreign.as_deref(), Some("record type 10 is not one of this layout"));
+        assert!(doubted(one, &with(&[11, 0], 48)).is_some());
+        assert_eq!(doubted(one, &with(&[10, 0], 48)), None);
+        assert_eq!(doubted(two, &with(&[99, 0], 48)), None, "a later nfdump's");
     }
 
     #[test]
