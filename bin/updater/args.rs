@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use procflow_binding::{FlowClock, WhichNamespace};
 
 use crate::name::{Miss, Template};
@@ -17,6 +17,8 @@ use crate::name::{Miss, Template};
 #[derive(Debug, Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "\
 Examples:
   updater 127.0.0.1 9000 30           the current directory, every 5 minutes
@@ -25,6 +27,9 @@ Examples:
   updater web1 9000 --file nfcapd.202611211200 --report flows.jsonl
   nfcapd ... -x 'updater web1 9000 --quiet --file %d/%f'
   updater --history night.history --dir /var/cache/nfdump
+  updater show nfcapd.202611211200    what is in that file
+  updater salvage nfcapd.202611211200 whole
+                                      write what is readable of it into a new file
 
 What is written:
   curl               the one end that is tracked
@@ -46,6 +51,10 @@ stopped by a signal.
 Signals: SIGTERM and SIGINT stop it cleanly; a file being rewritten stays as it was."
 )]
 pub(crate) struct Args {
+    /// What to do instead of updating.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// The tracker's host: an address of either family, or a name.
     #[arg(value_name = "IP", required_unless_present_any = ["history", "show_key"])]
     pub(crate) host: Option<String>,
@@ -175,6 +184,47 @@ pub(crate) struct Args {
     pub(crate) quiet: bool,
 }
 
+/// What can be done with files alone, without a tracker.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Says what is in nfcapd files, damaged and unfinished ones too.
+    Show(ShowArgs),
+    /// Writes what is readable of a damaged nfcapd file into a new one.
+    Salvage(SalvageArgs),
+}
+
+/// `updater show`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 all files were read to their ends, 1 one could not be, 2 wrong arguments."
+)]
+pub(crate) struct ShowArgs {
+    /// The files.
+    #[arg(required = true)]
+    pub(crate) file: Vec<PathBuf>,
+
+    /// Print a JSON object for each file, a line each.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `updater salvage`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What is missing is said on standard error, with its offset, its bytes and how many records it probably had.
+Exit codes: 0 the new file is written, whatever was missing; 1 it is not; 2 wrong arguments.")]
+pub(crate) struct SalvageArgs {
+    /// The damaged file, or one that a collector left unfinished. It stays as it is.
+    pub(crate) file: PathBuf,
+
+    /// The new file. One that is there is never replaced.
+    pub(crate) new: PathBuf,
+
+    /// Print what was kept and what is missing as a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Where the exporter captured, before it is known which host the tracker's is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum VantageName {
@@ -244,6 +294,22 @@ mod tests {
         assert!(parse("updater web1 9000 5m --history night --history day").is_ok());
         assert!(parse("updater --dir .").is_err());
         assert!(parse("updater web1 9000").is_err());
+    }
+
+    #[test]
+    fn a_file_is_shown_or_salvaged_without_a_tracker() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' '));
+        assert!(parse("updater web1 9000 30").unwrap().command.is_none());
+        let Some(Command::Show(args)) = parse("updater show a b --json").unwrap().command else {
+            panic!("not show");
+        };
+        assert_eq!((args.file, args.json), (vec!["a".into(), "b".into()], true));
+        assert!(matches!(
+            parse("updater salvage a b").unwrap().command,
+            Some(Command::Salvage(SalvageArgs { json: false, .. }))
+        ));
+        assert!(parse("updater show").is_err() && parse("updater salvage a").is_err());
+        assert!(parse("updater web1 9000 30 show a").is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use procflow_store::{ExportError, StateError};
 
 use crate::feed::FeedError;
+use crate::salvage::SalvageError;
 use crate::trust::TrustError;
 
 /// Why the updater could not do its work.
@@ -19,6 +20,8 @@ pub(crate) enum Failure {
     Trust(#[from] TrustError),
     #[error(transparent)]
     Feed(#[from] FeedError),
+    #[error(transparent)]
+    Salvage(#[from] SalvageError),
     #[error("{}: {source}", path.display())]
     Path { path: PathBuf, source: io::Error },
     #[error("{what}: {source}")]

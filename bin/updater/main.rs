@@ -1,4 +1,5 @@
-//! `updater IP PORT TIME` writes the process into the flows of nfdump directories.
+//! `updater IP PORT TIME` writes the process into the flows of nfdump directories; `updater show` and
+//! `updater salvage` look into their files.
 //!
 //! A program is a page: arguments, run, exit code.
 
@@ -8,22 +9,32 @@ mod args;
 mod decide;
 mod failure;
 mod feed;
+mod harmless;
 mod ledger;
 mod name;
 mod report;
 mod rights;
 mod rotations;
 mod run;
+mod salvage;
+mod show;
 mod summary;
 mod trust;
 mod unfinished;
 
 use std::process::ExitCode;
 
+use args::Command;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match run::run(args::Args::parse()) {
+    let args = args::Args::parse();
+    let result = match &args.command {
+        None => run::run(args),
+        Some(Command::Show(args)) => show::show(args),
+        Some(Command::Salvage(args)) => salvage::salvage(args),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("updater: {error}");

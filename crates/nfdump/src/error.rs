@@ -239,6 +239,35 @@ pub enum ErrorKind {
         /// Elements found.
         found: u16,
     },
+    /// A record of the other layout, which nfdump would take for what it is not.
+    #[error("record type {0} is not one of this layout")]
+    ForeignRecord(u16),
+    /// A record whose size, or what it counts in it, cannot be that of its type; nfdump refuses it,
+    /// or fails by it.
+    #[error("record type {record_type} of size {size} does not add up")]
+    RecordShape {
+        /// Its type.
+        record_type: u16,
+        /// Its size field.
+        size: usize,
+    },
+    /// Fewer blocks in the file than its header counts.
+    #[error("the file header counts {claimed} blocks, the file holds {found}")]
+    BlockCount {
+        /// The file header's count.
+        claimed: u32,
+        /// Blocks found.
+        found: u32,
+    },
+    /// A block whose size is wrong: as many records as it counts end elsewhere, where a block
+    /// begins.
+    #[error("the block header says {claimed} bytes, its records take {found}")]
+    BlockSize {
+        /// The block header's size.
+        claimed: u32,
+        /// What the records add up to.
+        found: usize,
+    },
     /// An extension map (layout 1) whose size is not a multiple of 4.
     #[error("extension map of size {0}, not a multiple of 4")]
     MapSize(usize),

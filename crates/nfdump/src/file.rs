@@ -16,6 +16,7 @@ use crate::{
     compress::Compression,
     error::{Error, ErrorKind},
     flow::name_in,
+    stat::Stat,
 };
 
 /// What the first two bytes say in a file of a little-endian machine.
@@ -29,6 +30,9 @@ const LZO: u32 = 1;
 const ANONYMISED: u32 = 2;
 const BZ2: u32 = 8;
 const LZ4: u32 = 16;
+
+/// Where layout 1 has its stat record.
+const STAT_AT: usize = 140;
 
 /// How a file is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,7 @@ impl Layout {
     /// The size of everything in front of the first block.
     pub(crate) fn header_size(self) -> usize {
         match self {
-            Self::One => 140 + 136,
+            Self::One => STAT_AT + Stat::SIZE_1,
             Self::Two => 40,
         }
     }
@@ -155,6 +159,16 @@ impl Header {
         self.blocks
     }
 
+    /// How many appendix blocks the header counts: 1 in finished files of layout 2, 0 otherwise.
+    pub fn appendix_blocks(&self) -> u16 {
+        self.appendix_blocks
+    }
+
+    /// Where the header puts the appendix, in bytes from the begin of the file; 0 without one.
+    pub fn appendix_offset(&self) -> u64 {
+        self.appendix_offset
+    }
+
     /// The nfdump that wrote the file, `0x01070100` for 1.7.1; layout 1 does not say.
     pub fn nfdump_version(&self) -> Option<u32> {
         self.nfdump_version
@@ -163,6 +177,19 @@ impl Header {
     /// When the file was created, in unix seconds; layout 1 does not say.
     pub fn created(&self) -> Option<i64> {
         self.created
+    }
+
+    /// The program that created the file, by nfdump's numbers
+    /// ([`creator_name`](crate::creator_name)); 0 when it does not say, as nfdump before 1.7.2.
+    /// Layout 1 never says.
+    pub fn creator(&self) -> Option<u32> {
+        match self.layout {
+            Layout::One => None,
+            Layout::Two => {
+                let field = self.bytes.get(20..)?.first_chunk()?;
+                Some(u32::from_le_bytes(*field))
+            }
+        }
     }
 
     /// Whether the whole file is marked as anonymised: layout 1 only, layout 2 says so per flow.
@@ -176,6 +203,24 @@ impl Header {
             && self.blocks == 0
             && self.appendix_blocks == 0
             && self.appendix_offset == 0
+    }
+
+    /// The stat record of a layout-1 file; layout 2 has it in the appendix.
+    pub(crate) fn stat(&self) -> Option<Stat> {
+        match self.layout {
+            Layout::One => Stat::parse(Layout::One, self.bytes.get(STAT_AT..)?),
+            Layout::Two => None,
+        }
+    }
+
+    /// The header with another stat record, where it has one.
+    pub(crate) fn with_stat(mut self, stat: Stat) -> Self {
+        if self.layout == Layout::One
+            && let Some(field) = self.bytes.get_mut(STAT_AT..)
+        {
+            field.copy_from_slice(&stat.to_bytes(Layout::One));
+        }
+        self
     }
 
     /// The ident in a layout-1 header; layout 2 has it in the appendix.
@@ -256,6 +301,7 @@ mod tests {
         assert_eq!((header.blocks(), header.appendix_blocks), (1, 1));
         assert_eq!(header.appendix_offset, 14132);
         assert!(!header.in_progress());
+        assert_eq!((header.creator(), header.stat()), (Some(0), None));
         assert_eq!(header.with_counts(1, 1, 14132), bytes());
         let begun = Header::parse(Layout::Two, header.with_counts(0, 0, 0)).unwrap();
         assert!(begun.in_progress());
@@ -273,6 +319,11 @@ mod tests {
         assert_eq!((header.created(), header.nfdump_version()), (None, None));
         assert!(!header.in_progress());
         assert_eq!(header.with_counts(2, 0, 0), bytes);
+        assert_eq!((header.creator(), header.stat()), (None, Some(Stat::default())));
+        let stat = Stat { first_ms: 5001, ..Stat::default() };
+        let header = header.with_stat(stat);
+        assert_eq!((header.stat(), header.bytes.len()), (Some(stat), 276));
+        assert_eq!(header.ident(), Some(&b"none"[..]));
         bytes[4] = 0x19;
         let error = Header::parse(Layout::One, bytes).unwrap_err();
         assert_eq!(error.to_string(), "at offset 4: unknown compression 25");

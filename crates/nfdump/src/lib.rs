@@ -9,7 +9,8 @@
 //! **encrypted** files or files of **big-endian** machines, all of which it refuses by name;
 //! decode more of a flow than says whose it is ([`Flow`]), or flow records of early nfdump 1.6
 //! (**type 1**, carried through as they are); make a file from nothing, or turn one
-//! layout or compression into another; repair a damaged file.
+//! layout or compression into another; repair a damaged file in its place ([`salvage`] writes what
+//! is readable of it anew).
 //!
 //! # Reading
 //!
@@ -55,6 +56,10 @@
 //! # Ok::<(), procflow_nfdump::Error>(())
 //! ```
 //!
+//! What the records of a file add up to - exporters, extensions, counters of both directions - a
+//! [`Tally`] tells that is handed each of them. [`salvage`] writes what is readable of a damaged file
+//! as a new one; it alone needs an input that can seek.
+//!
 //! # Files that are not as they should be
 //!
 //! Whoever rewrites is about to replace a file by the result, so what cannot be carried through
@@ -63,7 +68,7 @@
 //! | the file | nfdump | here |
 //! |---|---|---|
 //! | layout 3, big-endian, encrypted, not an nfcapd file | refuses | error |
-//! | still in progress | no flows | error when rewriting; no blocks when reading |
+//! | still in progress | no flows | error when rewriting; no blocks when reading, unless [asked for](Reader::unfinished) |
 //! | truncated in a data block | refuses the file | error after the flows before it |
 //! | truncated in the appendix | flows, then an error | the same |
 //! | bytes after the last block | ignores them | error at the end: a file that a collector appends to can look like that |
@@ -86,23 +91,36 @@
 
 mod block;
 mod compress;
+mod counters;
 mod error;
+mod exporter;
 mod extension;
 mod file;
 mod flow;
+mod frequent;
 mod lzo;
 mod map;
 mod name;
 mod reader;
 mod record;
 mod rewrite;
+mod salvage;
+mod stat;
+mod tally;
+mod vocabulary;
 mod writer;
 
 pub use compress::Compression;
+pub use counters::Counters;
 pub use error::{Error, ErrorKind};
+pub use exporter::{Exporter, ExporterStat, Sampler};
 pub use file::{Header, Layout};
 pub use flow::Flow;
 pub use name::UserName;
 pub use reader::{Block, Reader, Record};
 pub use record::RecordType;
 pub use rewrite::{MOST_AT_ONCE, Summary, rewrite, rewrite_many};
+pub use salvage::{Loss, Salvaged, salvage};
+pub use stat::{Stat, Sum};
+pub use tally::Tally;
+pub use vocabulary::{creator_name, extension_name};

@@ -198,6 +198,24 @@ impl Maps {
         (from..=u16::MAX).chain(0..from).find(|&id| self.get(id).is_none() && !taken(id))
     }
 
+    /// The extensions of a flow record of type 10 that was decoded before: their ids and bytes.
+    pub(crate) fn extensions<'a>(
+        &'a self,
+        record: &'a [u8],
+    ) -> impl Iterator<Item = (u16, &'a [u8])> {
+        let flags = record.get(4).copied().unwrap_or(0);
+        let wide = |flag, yes, no| if flags & flag != 0 { yes } else { no };
+        let before = FLOW_HEAD + wide(IPV6, 32, 8) + wide(PACKETS_64, 8, 4) + wide(BYTES_64, 8, 4);
+        let mut rest = record.get(before..).unwrap_or_default();
+        let map = if record.len() < FLOW_HEAD { None } else { self.get(id_in_flow(record)) };
+        map.into_iter().flat_map(|map| &map.ids).map_while(move |&id| {
+            let size = SIZES.get(usize::from(id)).copied().flatten()?;
+            let (extension, after) = rest.split_at_checked(usize::from(size))?;
+            rest = after;
+            Some((id, extension))
+        })
+    }
+
     /// Decodes a flow record of type 10.
     pub(crate) fn flow<'a>(
         &self,
@@ -404,6 +422,21 @@ mod tests {
         let slot = Slot::Field { at: 60, room: 72 };
         let maps = maps(&[&MAP, &named]);
         assert_eq!(maps.flow(&flow, false).unwrap(), (Some(expected(Some(b"ntpd"))), slot));
+    }
+
+    #[test]
+    fn extensions_stand_behind_addresses_and_counters_of_any_width() {
+        let maps = maps(&[&MAP]);
+        let (interfaces, received) = (&FLOW[48..52], &FLOW[52..]);
+        let found: Vec<_> = maps.extensions(&FLOW).collect();
+        assert_eq!(found, [(4, interfaces), (27, received)]);
+        let mut wide = FLOW[..32].to_vec();
+        wide[4] = IPV6 | PACKETS_64 | BYTES_64;
+        wide.resize(32 + 32 + 16, 0);
+        wide.extend_from_slice(&FLOW[48..]);
+        assert_eq!(maps.extensions(&wide).collect::<Vec<_>>(), found);
+        assert_eq!(maps.extensions(&FLOW[..55]).count(), 1);
+        assert_eq!(maps.extensions(&FLOW[..3]).count(), 0);
     }
 
     #[test]

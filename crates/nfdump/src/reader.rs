@@ -17,6 +17,7 @@ use crate::{
     flow::{Flow, name_in},
     map::Maps,
     record::{HEAD, Parsed, RecordType, Walk, frame},
+    stat::Stat,
 };
 
 /// Reads the blocks of an nfcapd file.
@@ -47,6 +48,9 @@ pub struct Reader<R> {
     /// The current block, until it was walked to its end.
     current: Option<Current>,
     ident: Option<Vec<u8>>,
+    stat: Option<Stat>,
+    /// Whether blocks that the header does not count yet are read as well.
+    unfinished: bool,
     finished: bool,
 }
 
@@ -109,6 +113,8 @@ impl<R: Read> Reader<R> {
             blocks: 0,
             current: None,
             ident: header.ident().map(<[u8]>::to_vec),
+            stat: header.stat(),
+            unfinished: false,
             finished: false,
             header,
         })
@@ -127,11 +133,29 @@ impl<R: Read> Reader<R> {
         self.ident.as_deref()
     }
 
+    /// The stat record: what the file's writer says that its flows add up to. It is not compared
+    /// with the flows.
+    ///
+    /// As the ident, layout 2 keeps it behind the last block. `None` where there is none, or
+    /// not of its size.
+    pub fn stat(&self) -> Option<&Stat> {
+        self.stat.as_ref()
+    }
+
+    /// Reads what is there of a file that is [in progress](Header::in_progress), too: all
+    /// blocks up to its end, as the header does not count them yet. A block that the collector is
+    /// just writing may be cut short, which is an error as in any other file.
+    pub fn unfinished(mut self) -> Self {
+        self.unfinished = self.header.in_progress();
+        self
+    }
+
     /// The next data block; `None` after the last, when the rest of the file was checked too.
     ///
     /// Records of the block before that were not iterated are walked now: they may define
     /// extension maps, and they may be wrong. After an error there is no next block. A file that
-    /// is [in progress](Header::in_progress) has no blocks.
+    /// is [in progress](Header::in_progress) has no blocks, unless they were
+    /// [asked for](Self::unfinished).
     ///
     /// # Errors
     /// When the file is damaged, at the first place where it is.
@@ -152,7 +176,7 @@ impl<R: Read> Reader<R> {
         self.finished = true;
         self.end_block()?;
         let (number, offset) = (self.blocks, self.input.offset);
-        if number == self.header.blocks() {
+        if number == self.header.blocks() && !self.unfinished {
             self.finished = false;
             return Ok(false);
         }
@@ -160,7 +184,18 @@ impl<R: Read> Reader<R> {
             return Err(self.appendix_offset_error());
         }
         let place = Place::Block { number, offset };
-        let header = self.input.block(&mut self.disk, &self.header, place)?;
+        let header = match self.input.block(&mut self.disk, &self.header, place) {
+            // Nothing behind the last block: nothing is missing that was counted.
+            Err(error)
+                if self.unfinished
+                    && self.input.offset == offset
+                    && matches!(error.kind(), ErrorKind::Truncated { had: 0, .. }) =>
+            {
+                self.finished = false;
+                return Ok(false);
+            }
+            read => read?,
+        };
         self.decompressor.decompress(&self.disk).map_err(|kind| Error::new(place, kind))?;
         self.walk.start_block();
         self.blocks += 1;
@@ -228,7 +263,7 @@ impl<R: Read> Reader<R> {
             let (record_type, bytes) = frame(rest).map_err(wrong)?;
             match record_type {
                 RecordType::IDENT => self.ident = name_in(&bytes[HEAD..]).map(<[u8]>::to_vec),
-                RecordType::STAT => {}
+                RecordType::STAT => self.stat = Stat::parse(self.header.layout(), &bytes[HEAD..]),
                 // A collector that is restarted within its slot appends in place. Flows where
                 // the header has the appendix may be that file, not yet finished again.
                 RecordType(other) => return Err(wrong(ErrorKind::AppendixRecord(other))),
@@ -280,6 +315,16 @@ impl<'a> Block<'a> {
     /// How many records its header counts.
     pub fn records(&self) -> u32 {
         self.current.header.records
+    }
+
+    /// The bytes of its payload on disk, its header of 12 bytes not among them.
+    pub fn size_on_disk(&self) -> usize {
+        self.current.header.size as usize
+    }
+
+    /// The bytes of its records, decompressed.
+    pub fn size_plain(&self) -> usize {
+        self.data.len()
     }
 
     /// The next record with where it may be named.
