@@ -13,11 +13,11 @@ use std::process::ExitCode;
 use procflow_nfdump::{Loss, Salvaged};
 use serde_json::{Value, json};
 
-use crate::unfinished::{Unfinished, open_directory};
 use crate::args::SalvageArgs;
 use crate::failure::Failure;
 use crate::harmless;
 use crate::show::{of_error, of_stat, print_json};
+use crate::unfinished::{Unfinished, open_directory};
 
 /// How many losses are told one by one; an honest file has a few.
 const MOST: usize = 1000;
