@@ -16,6 +16,7 @@ mod event;
 mod history;
 mod join;
 mod kernel;
+mod leaves;
 mod log;
 mod matching;
 mod process;

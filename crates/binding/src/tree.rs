@@ -1,15 +1,14 @@
 //! The binding tree of one boot of one host: every interval in which a socket was held, found by where
 //! the socket was - its namespace, protocol, local endpoint and peer.
 //!
-//! Most places only ever hold one interval, and there may be ten million of them. So an interval is 80
-//! bytes and lies beside the others; an open-addressed table of 8-byte slots finds it with two
+//! Most places only ever hold one interval, and there may be ten million of them. So an interval is 64 or
+//! 80 bytes and lies beside the others (`leaves.rs`); an open-addressed table of 8-byte slots finds it with two
 //! accesses to memory; owners are numbered, for few sets of them hold all the sockets. A place that held
 //! several has a [`Timeline`] of its own.
 //!
 //! Nothing here knows what an interval means for a flow: `matching.rs` does.
 
 use std::hash::BuildHasher;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use foldhash::HashMap;
@@ -19,9 +18,10 @@ use smallvec::SmallVec;
 
 use crate::clock::BootTime;
 use crate::event::OwnerSet;
+use crate::leaves::{BEYOND, Interval, Key, Leaves, MOST_NAMESPACES};
 use crate::process::ProcessKey;
 use crate::socket::{NamespaceId, Role, Socket, SocketId};
-use crate::timeline::{Dated, Presence, Timeline};
+use crate::timeline::{Presence, Timeline};
 
 /// A place in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,79 +57,6 @@ pub(crate) struct Span<'a> {
 /// Some spans, in order; mostly one.
 pub(crate) type Spans<'a> = SmallVec<[Span<'a>; 1]>;
 
-/// A span as it is kept.
-#[derive(Clone, Copy, Debug)]
-struct Interval {
-    socket: SocketId,
-    presence: Presence,
-    /// Which of the owner sets.
-    owners: u32,
-    role: Role,
-    goes_on: bool,
-    dual_stack: bool,
-}
-
-impl Dated for Interval {
-    fn presence(&self) -> &Presence {
-        &self.presence
-    }
-
-    fn presence_mut(&mut self) -> &mut Presence {
-        &mut self.presence
-    }
-
-    fn number(&self) -> u64 {
-        self.socket.0
-    }
-}
-
-/// A node as it is kept: addresses as IPv6 has them (an IPv4 one mapped, RFC 4291 section 2.5.5.2, which
-/// no other canonical address is), and the namespace numbered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
-    local: [u64; 2],
-    /// Unspecified where there is no peer.
-    remote: [u64; 2],
-    ports: [u16; 2],
-    /// The namespace's number, the protocol's, and whether there is a peer.
-    place: u32,
-}
-
-/// Namespaces that can be told apart.
-const MOST_NAMESPACES: u32 = 1 << 23;
-
-impl Key {
-    fn new(namespace: u32, protocol: Protocol, local: Endpoint, remote: Option<Endpoint>) -> Self {
-        let unspecified = IpAddr::from([0; 16]);
-        let (to, port) = remote.map_or((unspecified, 0), |end| (end.address(), end.port()));
-        Self {
-            local: words(local.address()),
-            remote: words(to),
-            ports: [local.port(), port],
-            place: namespace << 9 | u32::from(protocol.0) << 1 | u32::from(remote.is_some()),
-        }
-    }
-
-    fn namespace(&self) -> u32 {
-        self.place >> 9
-    }
-
-    fn hash(&self, state: &RandomState) -> u64 {
-        let [here, there] = self.ports;
-        let ports = u64::from(here) << 48 | u64::from(there) << 32 | u64::from(self.place);
-        let ([a, b], [c, d]) = (self.local, self.remote);
-        state.hash_one((a, b, c, d, ports))
-    }
-}
-
-fn words(address: IpAddr) -> [u64; 2] {
-    let bits = match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
-    };
-    [(bits >> 64) as u64, bits as u64]
-}
-
 /// A namespace's number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number(u32);
@@ -143,7 +70,7 @@ pub(crate) struct Number(u32);
 #[derive(Clone, Debug)]
 pub(crate) struct Paths<'a> {
     slots: &'a [u64],
-    leaves: &'a [Leaf],
+    leaves: &'a Leaves,
     state: RandomState,
 }
 
@@ -152,51 +79,39 @@ pub(crate) struct Paths<'a> {
 pub(crate) struct Sought {
     key: Key,
     hash: u64,
-    /// The slot, then the leaf.
-    at: usize,
+    /// The leaf.
+    at: Option<u32>,
 }
-
-/// No leaf.
-const NOWHERE: usize = usize::MAX;
 
 impl<'a> Paths<'a> {
     /// Begins to look for the sockets that send what has this key and have its destination as their peer.
     pub(crate) fn seek(&self, Number(namespace): Number, key: &FlowKey) -> Sought {
         let key = Key::new(namespace, key.protocol, key.source, Some(key.destination));
         let hash = key.hash(&self.state);
-        Sought { key, hash, at: home(self.slots, hash) }
+        Sought { key, hash, at: None }
     }
 
     /// Anything that cannot be had without the slot.
     pub(crate) fn touch_slot(&self, sought: &Sought) -> u64 {
-        self.slots.get(sought.at).copied().unwrap_or(0)
+        self.slots.get(home(self.slots, sought.hash)).copied().unwrap_or(0)
     }
 
     pub(crate) fn approach(&self, sought: &mut Sought) {
-        let found = find(self.slots, sought.hash, |_| true);
-        let leaf = found.filter(|number| number & BRANCH == 0);
-        sought.at = leaf.map_or(NOWHERE, |leaf| leaf as usize);
+        sought.at = find(self.slots, sought.hash, |_| true).filter(|at| at & BRANCH == 0);
     }
 
     /// Anything that cannot be had without the leaf.
     pub(crate) fn touch_leaf(&self, sought: &Sought) -> u64 {
-        let leaf = self.leaves.get(sought.at);
-        leaf.map_or(0, |leaf| leaf.key.remote[0] ^ leaf.interval.socket.0)
+        let leaf = sought.at.and_then(|at| self.leaves.get(at));
+        leaf.map_or(0, |(key, interval)| interval.socket.0 ^ key.local()[1])
     }
 
     /// The node's only interval, and the number of its owner set; `None` too when there are several, or
     /// when one look was not enough to find it.
     pub(crate) fn reach(&self, sought: &Sought) -> Option<(&'a Presence, usize)> {
-        let Leaf { key, interval } = self.leaves.get(sought.at)?;
-        (*key == sought.key).then_some((&interval.presence, interval.owners as usize))
+        let (key, interval) = self.leaves.get(sought.at?)?;
+        (key == sought.key).then_some((&interval.presence, interval.owners as usize))
     }
-}
-
-/// The only interval of its node.
-#[derive(Clone, Copy, Debug)]
-struct Leaf {
-    key: Key,
-    interval: Interval,
 }
 
 /// A node that held several.
@@ -211,15 +126,15 @@ struct Branch {
 pub(crate) struct Tree {
     /// Leads from keys to leaves and branches.
     table: Table,
-    leaves: Vec<Leaf>,
+    leaves: Leaves,
     branches: Vec<Branch>,
     owners: OwnerSets,
     numbers: HashMap<NamespaceId, u32>,
     state: RandomState,
 }
 
-/// Where the intervals of a node are: a leaf's index, or a branch's and this bit.
-const BRANCH: u32 = 1 << 31;
+/// Where the intervals of a node are: a leaf's number, or a branch's index and this bit.
+const BRANCH: u32 = BEYOND;
 
 impl Tree {
     /// How many intervals it holds.
@@ -238,12 +153,11 @@ impl Tree {
         match self.find(&key, hash) {
             None => {
                 let (leaves, branches, state) = (&self.leaves, &self.branches, &self.state);
-                self.table.make_room(|at| match at & BRANCH {
-                    0 => leaves[at as usize].key.hash(state),
+                self.table.make_room(|at| match leaves.get(at) {
+                    Some((key, _)) if at & BRANCH == 0 => key.hash(state),
                     _ => branches[(at & !BRANCH) as usize].key.hash(state),
                 });
-                self.table.insert(hash, index(self.leaves.len()));
-                self.leaves.push(Leaf { key, interval });
+                self.table.insert(hash, self.leaves.push(key, interval));
             }
             Some(at) if at & BRANCH != 0 => {
                 self.branches[(at & !BRANCH) as usize].timeline.insert(interval);
@@ -269,7 +183,7 @@ impl Tree {
                 self.branches[(at & !BRANCH) as usize].timeline.there(first_seen, id.0)?
             }
             at => {
-                let interval = &self.leaves[at as usize].interval;
+                let (_, interval) = self.leaves.get(at)?;
                 is_it(interval, first_seen, id).then_some(interval)?
             }
         };
@@ -290,8 +204,10 @@ impl Tree {
             if let Some(interval) = timeline.there_mut(first_seen, id.0) {
                 interval.owners = number;
             }
-        } else if is_it(&self.leaves[at as usize].interval, first_seen, id) {
-            self.leaves[at as usize].interval.owners = number;
+        } else if let Some(interval) = self.leaves.get_mut(at)
+            && is_it(interval, first_seen, id)
+        {
+            interval.owners = number;
         }
     }
 
@@ -307,8 +223,10 @@ impl Tree {
         if at & BRANCH != 0 {
             let timeline = &mut self.branches[(at & !BRANCH) as usize].timeline;
             timeline.finish(first_seen, id.0, last_seen, not_after);
-        } else if is_it(&self.leaves[at as usize].interval, first_seen, id) {
-            self.leaves[at as usize].interval.presence.finish(last_seen, not_after);
+        } else if let Some(interval) = self.leaves.get_mut(at)
+            && is_it(interval, first_seen, id)
+        {
+            interval.presence.finish(last_seen, not_after);
         }
     }
 
@@ -327,34 +245,28 @@ impl Tree {
                 timeline.touching(stretch, now).into_iter().map(|one| self.view(one)).collect()
             }
             Some(at) => {
-                let interval = &self.leaves[at as usize].interval;
-                let touches = interval.presence.may_touch(stretch, now);
-                touches.then(|| self.view(interval)).into_iter().collect()
+                let interval = self.leaves.get(at).map(|(_, interval)| interval);
+                let touching = interval.filter(|one| one.presence.may_touch(stretch, now));
+                touching.map(|interval| self.view(interval)).into_iter().collect()
             }
         }
     }
 
     /// Forgets the intervals that are not wanted, and all that only they needed.
     pub(crate) fn retain(&mut self, wanted: impl Fn(&Presence) -> bool) {
-        self.leaves.retain(|leaf| wanted(&leaf.interval.presence));
-        self.leaves.shrink_to(self.leaves.len() * 2);
+        self.leaves.retain(&wanted);
         for branch in &mut self.branches {
             branch.timeline.retain(|interval| wanted(&interval.presence));
         }
         self.branches.retain(|branch| !branch.timeline.is_empty());
         let former = std::mem::take(&mut self.owners);
-        for interval in self
-            .leaves
-            .iter_mut()
-            .map(|leaf| &mut leaf.interval)
-            .chain(self.branches.iter_mut().flat_map(|branch| branch.timeline.iter_mut()))
-        {
+        let branched = self.branches.iter_mut().flat_map(|branch| branch.timeline.iter_mut());
+        for interval in self.leaves.intervals_mut().chain(branched) {
             interval.owners = self.owners.number(former.get(interval.owners));
         }
-        let leaves = self.leaves.iter().map(|leaf| &leaf.key).zip(0..);
-        let branches = self.branches.iter().map(|branch| &branch.key).zip(BRANCH..);
+        let branches = self.branches.iter().map(|branch| branch.key).zip(BRANCH..);
         self.table = Table::with_room(self.leaves.len() + self.branches.len());
-        for (key, at) in leaves.chain(branches) {
+        for (key, at) in self.leaves.keys().chain(branches) {
             self.table.insert(key.hash(&self.state), at);
         }
     }
@@ -382,8 +294,8 @@ impl Tree {
 
     /// The namespaces that something is in.
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = NamespaceId> {
-        let leaves = self.leaves.iter().map(|leaf| &leaf.key);
-        let keys = leaves.chain(self.branches.iter().map(|branch| &branch.key));
+        let leaves = self.leaves.keys().map(|(key, _)| key);
+        let keys = leaves.chain(self.branches.iter().map(|branch| branch.key));
         let mut used = vec![false; self.numbers.len()];
         keys.for_each(|key| used[key.namespace() as usize] = true);
         let used = move |number: u32| used[number as usize];
@@ -407,20 +319,18 @@ impl Tree {
 
     fn find(&self, key: &Key, hash: u64) -> Option<u32> {
         self.table.find(hash, |at| match at & BRANCH {
-            0 => self.leaves[at as usize].key == *key,
+            0 => self.leaves.get(at).is_some_and(|(found, _)| found == *key),
             _ => self.branches[(at & !BRANCH) as usize].key == *key,
         })
     }
 
     /// Takes out a leaf that the table no longer leads to; the last one takes its place.
     fn take_leaf(&mut self, at: u32) -> Interval {
-        let last = index(self.leaves.len() - 1);
-        let leaf = self.leaves.swap_remove(at as usize);
-        if last != at {
-            let moved = self.leaves[at as usize].key.hash(&self.state);
-            self.table.replace(moved, last, at);
+        let (interval, moved) = self.leaves.take(at);
+        if let Some((key, former)) = moved {
+            self.table.replace(key.hash(&self.state), former, at);
         }
-        leaf.interval
+        interval
     }
 
     fn view(&self, interval: &Interval) -> Span<'_> {
@@ -434,7 +344,7 @@ fn is_it(interval: &Interval, first_seen: BootTime, id: SocketId) -> bool {
     interval.socket == id && presence.first_seen() == first_seen && presence.is_there()
 }
 
-/// An index of a leaf or a branch: 2^31 of them would take 160 GiB.
+/// An index of a branch, or of a set of owners: 2^31 of them would take more than 100 GiB.
 fn index(at: usize) -> u32 {
     u32::try_from(at).ok().filter(|at| at & BRANCH == 0).expect("more intervals than memory")
 }
@@ -629,7 +539,7 @@ mod tests {
             }
         }
         assert_eq!(tree.len(), list.values().map(Vec::len).sum::<usize>());
-        assert!(!tree.leaves.is_empty() && !tree.branches.is_empty());
+        assert!(tree.leaves.len() > 0 && !tree.branches.is_empty());
         for at in 0..900 {
             for from in (30_000..40_000).step_by(777) {
                 let to = from + 100;
@@ -650,10 +560,5 @@ mod tests {
         tree.retain(|_| false);
         assert_eq!((tree.len(), tree.namespaces().count(), tree.owners().count()), (0, 0, 0));
         assert!(found(&tree, &node(1), 0, 40_000).is_empty());
-    }
-
-    #[test]
-    fn an_interval_is_as_small_as_it_says() {
-        assert_eq!(size_of::<Leaf>(), 80);
     }
 }

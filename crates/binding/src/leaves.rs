@@ -1,0 +1,249 @@
+//! The leaves of the tree: intervals that are alone at their place, as they lie in memory.
+//!
+//! To look at one is to wait for the memory once for each line of it (64 bytes on nearly all processors).
+//! So one with IPv4 addresses is laid out to be a single line; others are 80 bytes.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+
+use foldhash::fast::RandomState;
+use procflow_core::{Endpoint, Protocol};
+
+use crate::socket::{Role, SocketId};
+use crate::timeline::{Dated, Presence};
+/// A span as it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interval {
+    pub(crate) socket: SocketId,
+    pub(crate) presence: Presence,
+    /// Which of the owner sets.
+    pub(crate) owners: u32,
+    pub(crate) role: Role,
+    pub(crate) goes_on: bool,
+    pub(crate) dual_stack: bool,
+}
+
+impl Dated for Interval {
+    fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    fn presence_mut(&mut self) -> &mut Presence {
+        &mut self.presence
+    }
+
+    fn number(&self) -> u64 {
+        self.socket.0
+    }
+}
+
+/// A node as it is kept: addresses as IPv6 has them (an IPv4 one mapped, RFC 4291 section 2.5.5.2, which
+/// no other canonical address is), and the namespace numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    local: [u64; 2],
+    /// Unspecified where there is no peer.
+    remote: [u64; 2],
+    ports: [u16; 2],
+    /// The namespace's number, the protocol's, and whether there is a peer.
+    place: u32,
+}
+
+/// Namespaces that can be told apart.
+pub(crate) const MOST_NAMESPACES: u32 = 1 << 23;
+
+impl Key {
+    pub(crate) fn new(
+        namespace: u32,
+        protocol: Protocol,
+        local: Endpoint,
+        remote: Option<Endpoint>,
+    ) -> Self {
+        let unspecified = IpAddr::from([0; 16]);
+        let (to, port) = remote.map_or((unspecified, 0), |end| (end.address(), end.port()));
+        Self {
+            local: words(local.address()),
+            remote: words(to),
+            ports: [local.port(), port],
+            place: namespace << 9 | u32::from(protocol.0) << 1 | u32::from(remote.is_some()),
+        }
+    }
+
+    pub(crate) fn local(&self) -> [u64; 2] {
+        self.local
+    }
+
+    pub(crate) fn namespace(&self) -> u32 {
+        self.place >> 9
+    }
+
+    pub(crate) fn hash(&self, state: &RandomState) -> u64 {
+        let [here, there] = self.ports;
+        let ports = u64::from(here) << 48 | u64::from(there) << 32 | u64::from(self.place);
+        let ([a, b], [c, d]) = (self.local, self.remote);
+        state.hash_one((a, b, c, d, ports))
+    }
+}
+
+fn words(address: IpAddr) -> [u64; 2] {
+    let bits = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    [(bits >> 64) as u64, bits as u64]
+}
+
+/// A key whose addresses are IPv4's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Narrow {
+    local: u32,
+    remote: u32,
+    ports: [u16; 2],
+    place: u32,
+}
+
+/// The upper part of a mapped IPv4 address' lower half.
+const MAPPED: u64 = 0xffff << 32;
+
+impl Key {
+    /// The same in less room, if its addresses are IPv4's (or the peer's is missing).
+    fn narrow(&self) -> Option<Narrow> {
+        let lower =
+            |[high, low]: [u64; 2]| (high == 0 && low & !LOWER == MAPPED).then_some(low as u32);
+        let local = lower(self.local)?;
+        let remote = if self.place & 1 == 0 { 0 } else { lower(self.remote)? };
+        Some(Narrow { local, remote, ports: self.ports, place: self.place })
+    }
+}
+
+impl Narrow {
+    fn widen(&self) -> Key {
+        let &Self { local, remote, ports, place } = self;
+        let mapped = |address: u32| [0, MAPPED | u64::from(address)];
+        let remote = if place & 1 == 0 { [0, 0] } else { mapped(remote) };
+        Key { local: mapped(local), remote, ports, place }
+    }
+}
+
+/// A line of memory.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Line(Narrow, Interval);
+
+/// All leaves. Each has a number; those with [`WIDE`] in it are 80 bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Leaves {
+    narrow: Vec<Line>,
+    wide: Vec<(Key, Interval)>,
+}
+
+const WIDE: u32 = 1 << 30;
+
+/// All numbers of leaves are less.
+pub(crate) const BEYOND: u32 = 1 << 31;
+
+impl Leaves {
+    pub(crate) fn len(&self) -> usize {
+        self.narrow.len() + self.wide.len()
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<(Key, &Interval)> {
+        if number & WIDE == 0 {
+            self.narrow.get(number as usize).map(|Line(key, interval)| (key.widen(), interval))
+        } else {
+            self.wide.get((number & !WIDE) as usize).map(|(key, interval)| (*key, interval))
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Interval> {
+        if number & WIDE == 0 {
+            self.narrow.get_mut(number as usize).map(|line| &mut line.1)
+        } else {
+            self.wide.get_mut((number & !WIDE) as usize).map(|leaf| &mut leaf.1)
+        }
+    }
+
+    /// Adds one; its number.
+    pub(crate) fn push(&mut self, key: Key, interval: Interval) -> u32 {
+        match key.narrow() {
+            Some(narrow) => {
+                self.narrow.push(Line(narrow, interval));
+                number(self.narrow.len() - 1)
+            }
+            None => {
+                self.wide.push((key, interval));
+                WIDE | number(self.wide.len() - 1)
+            }
+        }
+    }
+
+    /// Takes one out. Another one may get its number: which, and what its number was.
+    pub(crate) fn take(&mut self, taken: u32) -> (Interval, Option<(Key, u32)>) {
+        let at = (taken & !WIDE) as usize;
+        if taken & WIDE == 0 {
+            let interval = self.narrow.swap_remove(at).1;
+            let moved = self.narrow.get(at).map(|line| line.0.widen());
+            (interval, moved.map(|key| (key, number(self.narrow.len()))))
+        } else {
+            let interval = self.wide.swap_remove(at).1;
+            let moved = self.wide.get(at).map(|leaf| leaf.0);
+            (interval, moved.map(|key| (key, WIDE | number(self.wide.len()))))
+        }
+    }
+
+    /// Forgets those that are not wanted; the others get new numbers.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(&Presence) -> bool) {
+        self.narrow.retain(|line| wanted(&line.1.presence));
+        self.narrow.shrink_to(self.narrow.len() * 2);
+        self.wide.retain(|leaf| wanted(&leaf.1.presence));
+        self.wide.shrink_to(self.wide.len() * 2);
+    }
+
+    /// All keys with their numbers.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (Key, u32)> {
+        let narrow = self.narrow.iter().map(|line| line.0.widen()).zip(0..);
+        narrow.chain(self.wide.iter().map(|leaf| leaf.0).zip(WIDE..))
+    }
+
+    pub(crate) fn intervals_mut(&mut self) -> impl Iterator<Item = &mut Interval> {
+        let narrow = self.narrow.iter_mut().map(|line| &mut line.1);
+        narrow.chain(self.wide.iter_mut().map(|leaf| &mut leaf.1))
+    }
+}
+
+/// A leaf's number among those of its size: 2^30 would take 64 GiB.
+fn number(at: usize) -> u32 {
+    u32::try_from(at).ok().filter(|&at| at < WIDE).expect("more intervals than memory")
+}
+
+const LOWER: u64 = 0xffff_ffff;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_a_line_or_80_bytes() {
+        assert_eq!((size_of::<Line>(), size_of::<(Key, Interval)>()), (64, 80));
+    }
+
+    #[test]
+    fn what_fits_is_narrow_and_nothing_is_lost() {
+        let end = |address: &str, port| Endpoint::new(address.parse::<IpAddr>().unwrap(), port);
+        let four = (end("10.0.0.1", 80), end("255.255.255.255", 9));
+        let six = (end("2001:db8::1", 80), end("::", 0));
+        for (local, remote, fits) in [
+            (four.0, Some(four.1), true),
+            (four.0, None, true),
+            (four.0, Some(six.0), false),
+            (six.0, Some(four.0), false),
+            (six.1, None, false),
+            (end("0.0.0.0", 53), None, true),
+        ] {
+            let key = Key::new(7, Protocol::UDP, local, remote);
+            let narrow = key.narrow();
+            assert_eq!(narrow.is_some(), fits, "{local} {remote:?}");
+            assert!(narrow.is_none_or(|narrow| narrow.widen() == key), "{local} {remote:?}");
+        }
+    }
+}
