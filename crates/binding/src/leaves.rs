@@ -11,6 +11,7 @@ use procflow_core::{Endpoint, Protocol};
 
 use crate::socket::{Role, SocketId};
 use crate::timeline::{Dated, Presence};
+
 /// A span as it is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interval {
@@ -137,10 +138,27 @@ pub(crate) struct Leaves {
     wide: Vec<(Key, Interval)>,
 }
 
+/// All leaves, to look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SeenLeaves<'a> {
+    narrow: &'a [Line],
+    wide: &'a [(Key, Interval)],
+}
+
 const WIDE: u32 = 1 << 30;
 
 /// All numbers of leaves are less.
 pub(crate) const BEYOND: u32 = 1 << 31;
+
+impl<'a> SeenLeaves<'a> {
+    pub(crate) fn get(&self, number: u32) -> Option<(Key, &'a Interval)> {
+        if number & WIDE == 0 {
+            self.narrow.get(number as usize).map(|Line(key, interval)| (key.widen(), interval))
+        } else {
+            self.wide.get((number & !WIDE) as usize).map(|(key, interval)| (*key, interval))
+        }
+    }
+}
 
 impl Leaves {
     pub(crate) fn len(&self) -> usize {
@@ -148,11 +166,12 @@ impl Leaves {
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<(Key, &Interval)> {
-        if number & WIDE == 0 {
-            self.narrow.get(number as usize).map(|Line(key, interval)| (key.widen(), interval))
-        } else {
-            self.wide.get((number & !WIDE) as usize).map(|(key, interval)| (*key, interval))
-        }
+        self.seen().get(number)
+    }
+
+    /// Them without the way to them.
+    pub(crate) fn seen(&self) -> SeenLeaves<'_> {
+        SeenLeaves { narrow: &self.narrow, wide: &self.wide }
     }
 
     pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Interval> {

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use crate::clock::BootTime;
 use crate::event::OwnerSet;
-use crate::leaves::{BEYOND, Interval, Key, Leaves, MOST_NAMESPACES};
+use crate::leaves::{BEYOND, Interval, Key, Leaves, MOST_NAMESPACES, SeenLeaves};
 use crate::process::ProcessKey;
 use crate::socket::{NamespaceId, Role, Socket, SocketId};
 use crate::timeline::{Presence, Timeline};
@@ -70,7 +70,7 @@ pub(crate) struct Number(u32);
 #[derive(Clone, Debug)]
 pub(crate) struct Paths<'a> {
     slots: &'a [u64],
-    leaves: &'a Leaves,
+    leaves: SeenLeaves<'a>,
     state: RandomState,
 }
 
@@ -278,7 +278,7 @@ impl Tree {
 
     /// What is needed to look for many nodes at the same time.
     pub(crate) fn paths(&self) -> Paths<'_> {
-        Paths { slots: &self.table.slots, leaves: &self.leaves, state: self.state.clone() }
+        Paths { slots: &self.table.slots, leaves: self.leaves.seen(), state: self.state.clone() }
     }
 
     /// The owner sets, in the order of their numbers.
