@@ -532,9 +532,12 @@ pub(crate) fn layout_1(choices: &mut Choices<'_>, method: usize, oddity: Oddity)
                         5 if !agreed => u16::MAX - choices.below(2) as u16,
                         id => id as u16,
                     };
-                    let most = if !agreed && choices.rarely(12) { LONGEST_MAP } else { 6 };
+                    let length = match choices.below(12) {
+                        11 if !agreed => LONGEST_MAP - choices.below(2),
+                        length => 1 + length % 6,
+                    };
                     let mut ids = Vec::new();
-                    for _ in 0..1 + choices.below(most) {
+                    for _ in 0..length {
                         let extension = 4 + choices.below(EXTENSIONS.len()) as u16;
                         if !agreed || !ids.contains(&extension) {
                             ids.push(extension);
