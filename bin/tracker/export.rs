@@ -3,9 +3,9 @@
 use procflow_store::{ExportHeader, Reader, write_export};
 
 use crate::args::ExportArgs;
+use crate::database::database;
 use crate::failure::Failure;
 use crate::moment;
-use crate::run::database;
 
 /// Writes one file.
 pub(crate) fn export(args: &ExportArgs) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 
 mod archive;
 mod args;
+mod database;
 mod doctor;
 mod export;
 mod failure;

@@ -12,9 +12,9 @@ use serde::Serialize;
 use smol_str::SmolStr;
 
 use crate::args::{QueryArgs, VantageName};
+use crate::database::database;
 use crate::failure::Failure;
 use crate::moment;
-use crate::run::database;
 
 /// One end's answer, for machines: the words are those of the updater's report.
 #[derive(Serialize)]

@@ -1,7 +1,6 @@
 //! What it means: open the state, the source and the service; run until a signal comes.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::archive::Archive;
 use crate::args::{Args, Command};
+use crate::database::{DATABASE, default_state};
 use crate::doctor::doctor;
 use crate::export::export;
 use crate::failure::Failure;
@@ -21,9 +21,6 @@ use crate::service::{Scope, Service, close};
 use crate::trust::Trust;
 use crate::watch::{SharedLog, Watcher, record};
 
-/// The history, in the state directory.
-const DATABASE: &str = "history.db";
-
 /// Runs the program.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match &args.command {
@@ -31,17 +28,6 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Some(Command::Export(args)) => export(args),
         Some(Command::Doctor(args)) => doctor(args),
         None => track(args),
-    }
-}
-
-/// Where the history is that a question is about.
-pub(crate) fn database(state: Option<&Path>) -> Result<PathBuf, Failure> {
-    let state = state.map(Path::to_owned).map_or_else(default_state, Ok)?;
-    let database = state.join(DATABASE);
-    match database.try_exists() {
-        Ok(false) => Err(Failure::NoHistory(database)),
-        // What cannot be looked at is reported by whoever opens it.
-        Ok(true) | Err(_) => Ok(database),
     }
 }
 
@@ -249,8 +235,4 @@ fn group_id(name: &str) -> Result<u32, Failure> {
             Err(Failure::System { what: "cannot look up the group", source: errno.into() })
         }
     }
-}
-
-fn default_state() -> Result<PathBuf, Failure> {
-    procflow_store::default_state("tracker").ok_or(Failure::NoHome)
 }

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use procflow_nfdump::{Flow, Reader, Summary, UserName, rewrite_many};
 
-use crate::archive::{Found, Stamp};
+use crate::archive::Found;
 use crate::rights::Rights;
+use crate::stamp::Stamp;
 use crate::unfinished::{Original, Traded, Unfinished, open_directory, open_file};
 
 /// How much is read and written at a time, in bytes.

@@ -19,6 +19,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use procflow_nfdump::Reader;
 
+use crate::stamp::Stamp;
 use crate::unfinished::{is_unfinished, open_directory};
 
 /// Sub-directories are followed so deep: nfcapd makes at most four levels (`-S 4`), below one for
@@ -33,22 +34,6 @@ pub(crate) struct Found {
     pub(crate) below: PathBuf,
     pub(crate) name: OsString,
     pub(crate) stamp: Stamp,
-}
-
-/// What tells a file from the one it was, or will be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    pub(crate) inode: u64,
-    pub(crate) size: u64,
-    /// Modification time in nanoseconds since the epoch.
-    pub(crate) modified: i128,
-}
-
-impl Stamp {
-    pub(crate) fn of(meta: &fs::Metadata) -> Self {
-        let modified = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        Self { inode: meta.ino(), size: meta.size(), modified }
-    }
 }
 
 impl Found {

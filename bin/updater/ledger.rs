@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use procflow_store::{StateDirectory, StateError};
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Found, Stamp};
+use crate::archive::Found;
+use crate::stamp::Stamp;
 
 const FILE: &str = "finished.json";
 

@@ -18,6 +18,7 @@ mod rotations;
 mod run;
 mod salvage;
 mod show;
+mod stamp;
 mod summary;
 mod trust;
 mod unfinished;

@@ -27,7 +27,7 @@ use nix::sys::stat::{Mode, fchmod, fstatat, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
-use crate::archive::Stamp;
+use crate::stamp::Stamp;
 
 /// What our unfinished files are called, followed by a pid.
 pub(crate) const UNFINISHED: &str = "nfcapd.current.upd.";

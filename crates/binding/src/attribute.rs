@@ -1,21 +1,16 @@
 //! Attribution: which process was behind each end of a flow - or an honest reason why not.
 //!
-//! There is one join, [`Histories::join`]; every program that names processes asks it. The
-//! answers are defined in `docs/attribution.md`.
+//! These are the answers, as `docs/attribution.md` defines them. They come from one join,
+//! [`crate::Histories::join`], which every program asks that names processes.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use procflow_core::{FlowKey, Interval, Timestamp};
-
 use crate::event::GapCause;
-use crate::history::History;
-use crate::join::Join;
 use crate::process::{BootId, Details, Process, ProcessId};
 use crate::socket::NamespaceId;
-use crate::vantage::{FlowClock, HostId, Vantage, WhichNamespace};
+use crate::vantage::HostId;
 
 /// Who was behind a flow, at both ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,69 +147,6 @@ impl fmt::Display for Reason {
             Self::OwnerNotSeen => "owner-not-seen",
             Self::NotObserved => "not-observed",
         })
-    }
-}
-
-/// The histories of all tracked hosts: one per boot that was heard of.
-#[derive(Debug, Default)]
-pub struct Histories {
-    histories: BTreeMap<(HostId, BootId), History>,
-    /// The boot of each host that was heard last.
-    current: BTreeMap<HostId, BootId>,
-}
-
-impl Histories {
-    /// The history of a boot of a host; made empty if there is none. It is the host's current one
-    /// from now on.
-    pub fn entry(&mut self, host: HostId, boot: BootId) -> &mut History {
-        self.current.insert(host, boot);
-        self.histories.entry((host, boot)).or_insert_with(|| History::new(host, boot))
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &History> {
-        self.histories.values()
-    }
-
-    /// All of them, to change.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut History> {
-        self.histories.values_mut()
-    }
-
-    /// Keeps what ended within the last `keep` nanoseconds: of a host's current boot, as its own
-    /// clock counts them; of its earlier boots, as real time does (`now`). An earlier boot of which
-    /// nothing is left is forgotten; the current one never is, its tracker goes on telling it.
-    pub fn prune(&mut self, keep: u64, now: Timestamp, clock: FlowClock) {
-        let before = Timestamp(now.0.saturating_sub_unsigned(keep));
-        let current = &self.current;
-        self.histories.retain(|(host, boot), history| {
-            if current.get(host) == Some(boot) {
-                history.prune(history.end().minus(keep));
-                return true;
-            }
-            let Some(moment) = history.moment(before, clock) else { return false };
-            history.prune(moment);
-            moment <= history.end()
-        });
-    }
-
-    /// Whether a host was ever heard to have such a namespace.
-    #[must_use]
-    pub fn has_namespace(&self, host: HostId, which: &WhichNamespace) -> bool {
-        self.histories.values().any(|history| history.host() == host && history.has(which))
-    }
-
-    /// Makes them ready to be asked about many flows that were seen from one vantage.
-    #[must_use]
-    pub fn join<'a>(&'a self, vantage: &'a Vantage) -> Join<'a> {
-        Join::new(self, vantage)
-    }
-
-    /// Who was behind both ends of a single flow that was seen from `vantage`; about many ask
-    /// [`Histories::join`].
-    #[must_use]
-    pub fn attribute(&self, key: &FlowKey, interval: Interval, vantage: &Vantage) -> Attribution {
-        self.join(vantage).attribute(key, interval)
     }
 }
 

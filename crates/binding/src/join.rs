@@ -13,10 +13,9 @@ use foldhash::{HashMap, HashMapExt};
 use procflow_core::{FlowKey, Interval, Timestamp};
 use smallvec::SmallVec;
 
-use crate::attribute::{
-    Attribution, Histories, Holder, Owner, Quality, Reason, is_never_elsewhere,
-};
+use crate::attribute::{Attribution, Holder, Owner, Quality, Reason, is_never_elsewhere};
 use crate::clock::BootTime;
+use crate::histories::Histories;
 use crate::history::{History, address_key};
 use crate::kernel::Speaker;
 use crate::process::{Process, ProcessKey};

@@ -13,6 +13,7 @@ mod attribute;
 mod clock;
 mod diff;
 mod event;
+mod histories;
 mod history;
 mod join;
 mod kernel;
@@ -29,13 +30,14 @@ mod tree;
 mod vantage;
 mod verdict;
 
-pub use attribute::{Attribution, Histories, Holder, Owner, Quality, Reason};
+pub use attribute::{Attribution, Holder, Owner, Quality, Reason};
 pub use clock::{BootTime, Clock, ClockSample};
 pub use diff::{Held, Table, diff};
 pub use event::{
     Address, Change, Close, Coverage, Event, Gap, GapCause, MOST_OWNERS, Open, OwnerSet, Owners,
     Translation, TranslationGone,
 };
+pub use histories::Histories;
 pub use history::History;
 pub use join::{Found, Join, One};
 pub use log::{Incarnation, Log, Position, Since, StillTrue};

@@ -103,6 +103,7 @@ mod map;
 mod name;
 mod reader;
 mod record;
+mod relay;
 mod rewrite;
 mod salvage;
 mod stat;

@@ -33,6 +33,7 @@ use crate::{
     name::UserName,
     reader::{Loaded, Reader},
     record::{Parsed, RecordType, Slot, frame},
+    relay::{Sink, relay},
     writer::Writer,
 };
 
@@ -93,32 +94,54 @@ where
     W: Write + Seek,
     F: FnMut(&Flow<'_>, &mut UserName),
 {
-    rewrite_many(input, output, |flows, names| {
+    let mut reader = open(input)?;
+    let writer = Writer::new(output, reader.header())?;
+    let one_by_one = |flows: &[Flow<'_>], names: &mut [UserName]| {
         for (flow, name) in flows.iter().zip(names) {
             decide(flow, name);
         }
-    })
+    };
+    let (summary, writer) = blocks(&mut reader, writer, one_by_one)?;
+    close(reader, writer, summary)
 }
 
 /// [`rewrite`], for whoever decides quicker about many flows than about each: `decide` sees some flows
 /// that follow one another, at most [`MOST_AT_ONCE`], and as many empty names.
 ///
+/// Meanwhile the blocks that are done are compressed and written on another thread; four blocks more
+/// are in memory.
+///
 /// # Errors
 /// As for [`rewrite`].
-pub fn rewrite_many<R, W, F>(input: R, output: W, mut decide: F) -> Result<Summary, Error>
+pub fn rewrite_many<R, W, F>(input: R, output: W, decide: F) -> Result<Summary, Error>
 where
     R: Read,
-    W: Write + Seek,
+    W: Write + Seek + Send,
     F: FnMut(&[Flow<'_>], &mut [UserName]),
 {
-    let mut reader = Reader::new(input)?;
-    let header = reader.header().clone();
-    if header.in_progress() {
+    let mut reader = open(input)?;
+    let writer = Writer::new(output, reader.header())?;
+    let (summary, writer) = relay(writer, |sink| blocks(&mut reader, sink, decide))?;
+    close(reader, writer, summary)
+}
+
+fn open<R: Read>(input: R) -> Result<Reader<R>, Error> {
+    let reader = Reader::new(input)?;
+    if reader.header().in_progress() {
         return Err(Error::at(0, ErrorKind::InProgress));
     }
+    Ok(reader)
+}
+
+/// Everything between the headers and the appendix.
+fn blocks<R: Read, S: Sink>(
+    reader: &mut Reader<R>,
+    sink: S,
+    mut decide: impl FnMut(&[Flow<'_>], &mut [UserName]),
+) -> Result<(Summary, S), Error> {
     let mut rewriter = Rewriter {
-        layout: header.layout(),
-        writer: Writer::new(output, &header)?,
+        layout: reader.header().layout(),
+        sink,
         pending: Vec::new(),
         pending_records: 0,
         names: vec![UserName::new(); MOST_AT_ONCE],
@@ -130,15 +153,23 @@ where
             rewriter.block(loaded, &mut decide)?;
         }
     }
-    let Rewriter { mut writer, mut summary, .. } = rewriter;
+    Ok((rewriter.summary, rewriter.sink))
+}
+
+/// The appendix, and the header with the counts.
+fn close<R: Read, W: Write + Seek>(
+    mut reader: Reader<R>,
+    mut writer: Writer<W>,
+    mut summary: Summary,
+) -> Result<Summary, Error> {
     reader.end_file(|header, disk| writer.appendix(header, disk))?;
-    summary.blocks_written = writer.finish(&header)?;
+    summary.blocks_written = writer.finish(reader.header())?;
     Ok(summary)
 }
 
-struct Rewriter<W> {
+struct Rewriter<S> {
     layout: Layout,
-    writer: Writer<W>,
+    sink: S,
     /// The block being put together.
     pending: Vec<u8>,
     pending_records: u32,
@@ -163,7 +194,7 @@ struct Undecided<'a> {
     slot: Slot,
 }
 
-impl<W: Write + Seek> Rewriter<W> {
+impl<S: Sink> Rewriter<S> {
     fn block(
         &mut self,
         loaded: Loaded<'_>,
@@ -200,7 +231,7 @@ impl<W: Write + Seek> Rewriter<W> {
                 self.push(record.bytes)?;
             }
         }
-        if batch.changed { self.flush() } else { self.writer.copy(header, disk) }
+        if batch.changed { self.flush() } else { self.sink.copy(header, disk) }
     }
 
     /// Has the names of some flows decided, and pushes their records.
@@ -279,9 +310,8 @@ impl<W: Write + Seek> Rewriter<W> {
     fn flush(&mut self) -> Result<(), Error> {
         if self.pending_records > 0 {
             let block_type = self.layout.block_type();
-            self.writer.block(block_type, self.pending_records, &self.pending)?;
+            self.sink.block(block_type, self.pending_records, &mut self.pending)?;
         }
-        self.pending.clear();
         self.pending_records = 0;
         Ok(())
     }

@@ -283,7 +283,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         let whole = self.kept.wrong.is_none() && self.kept.records == block.records;
         let wrong = match (self.kept.wrong.take(), checked) {
             (None, Ok(())) if whole => {
-                self.writer.copy(block, &self.disk)?;
+                self.writer.as_it_is(block, &self.disk)?;
                 self.copied.0 += u64::from(self.kept.records);
                 self.copied.1 += end - at;
                 self.done.blocks += 1;
@@ -460,7 +460,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
                 // Unreached: each of them was framed before.
                 break;
             }
-            self.writer.block(self.header.layout().block_type(), records, &rest[..length])?;
+            self.writer.compressed(self.header.layout().block_type(), records, &rest[..length])?;
             rest = &rest[length..];
         }
         self.done.blocks += 1;
@@ -797,7 +797,7 @@ mod tests {
                 records.push(flow);
             }
             let plain = records.concat();
-            writer.block(layout.block_type(), records.len() as u32, &plain).unwrap();
+            writer.compressed(layout.block_type(), records.len() as u32, &plain).unwrap();
             counts.push(flows.len());
         }
         // What it counts is what a reader of the data alone counts.

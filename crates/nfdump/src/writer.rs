@@ -50,7 +50,7 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// A data block as it is on disk.
-    pub(crate) fn copy(&mut self, header: BlockHeader, disk: &[u8]) -> Result<(), Error> {
+    pub(crate) fn as_it_is(&mut self, header: BlockHeader, disk: &[u8]) -> Result<(), Error> {
         self.put(&header.to_bytes())?;
         self.put(disk)?;
         self.blocks += 1;
@@ -58,7 +58,7 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// A data block of `plain` records, compressed here.
-    pub(crate) fn block(
+    pub(crate) fn compressed(
         &mut self,
         block_type: u16,
         records: u32,
