@@ -96,6 +96,8 @@ impl Bench {
                 let named = at("named").join(file.file_name().ok_or("a name")?);
                 let copy = at("copy");
                 for _ in 0..self.rounds {
+                    // Nobody is to throw away what was there before.
+                    let _ = fs::remove_file(&named);
                     start.push(self.updater(&at("few"))?);
                     own.push(self.updater(file)?);
                     let mut nfdump = nfdump(&named, &copy);

@@ -151,15 +151,16 @@ mod tests {
         // A thousand blocks, of which the tenth finds no room; each holds one record of no interest.
         let mut file = b"\x0c\xa5\x02\x00".to_vec();
         file.resize(36, 0);
+        file[16] = 3; // LZ4: four literals, and no more
         file.extend(1000_u32.to_le_bytes());
         for _ in 0..1000 {
-            file.extend([1, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0, 99, 0, 4, 0]);
+            file.extend([1, 0, 0, 0, 5, 0, 0, 0, 3, 0, 0, 0, 0x40, 99, 0, 4, 0]);
         }
         let mut read = 0;
         let counted = Counted { inner: &file[..], read: &mut read };
-        let error = rewrite_many(counted, Full(40 + 9 * 16), |_, _| ()).unwrap_err();
+        let error = rewrite_many(counted, Full(40 + 9 * 17), |_, _| ()).unwrap_err();
         assert!(error.to_string().contains("full"), "{error}");
-        assert!(read < 40 + 30 * 16, "{read} bytes were read");
+        assert!(read < 40 + 30 * 17, "{read} bytes were read");
         let summary = rewrite_many(&file[..], Full(1 << 20), |_, _| ()).unwrap();
         assert_eq!((summary.blocks_written, summary.records), (1000, 1000));
     }

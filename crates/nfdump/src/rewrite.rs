@@ -25,6 +25,7 @@ use std::{
 
 use crate::{
     block::FLUSH,
+    compress::Compression,
     error::{Error, ErrorKind},
     extension,
     file::Layout,
@@ -108,8 +109,9 @@ where
 /// [`rewrite`], for whoever decides quicker about many flows than about each: `decide` sees some flows
 /// that follow one another, at most [`MOST_AT_ONCE`], and as many empty names.
 ///
-/// Meanwhile the blocks that are done are compressed and written on another thread; four blocks more
-/// are in memory.
+/// Of a compressed file the blocks that are done are compressed and written on another thread
+/// meanwhile; four blocks more are in memory. (Of others there is only the writing, and to hand a block
+/// to another core costs more of both than that.)
 ///
 /// # Errors
 /// As for [`rewrite`].
@@ -121,7 +123,11 @@ where
 {
     let mut reader = open(input)?;
     let writer = Writer::new(output, reader.header())?;
-    let (summary, writer) = relay(writer, |sink| blocks(&mut reader, sink, decide))?;
+    let (summary, writer) = if reader.header().compression() == Compression::None {
+        blocks(&mut reader, writer, decide)?
+    } else {
+        relay(writer, |sink| blocks(&mut reader, sink, decide))?
+    };
     close(reader, writer, summary)
 }
 
