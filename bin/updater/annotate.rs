@@ -4,7 +4,7 @@
 //! How the new file takes that place is told in `unfinished.rs`.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +15,6 @@ use crate::archive::Found;
 use crate::rights::Rights;
 use crate::stamp::Stamp;
 use crate::unfinished::{Original, Traded, Unfinished, open_directory, open_file};
-
-/// How much is read and written at a time, in bytes.
-const BUFFER: usize = 1 << 20;
 
 /// A file could not be annotated. It is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -59,16 +56,19 @@ pub(crate) struct Annotated {
     pub(crate) replaced: bool,
 }
 
-/// Annotates a file: `decide` is asked for the names of some flows at a time, in order. In place, or into `output`.
+/// Annotates a file, in place or into `output`; there are as many threads as `deciders`.
 ///
 /// In place, a file in which nothing would change is left alone. `stop` ends the work before the
 /// next block.
-pub(crate) fn annotate(
+pub(crate) fn annotate<F>(
     found: &Found,
     output: Option<Output<'_>>,
     stop: &AtomicBool,
-    decide: impl FnMut(&[Flow<'_>], &mut [UserName]),
-) -> Result<Annotated, AnnotateError> {
+    deciders: &mut [F],
+) -> Result<Annotated, AnnotateError>
+where
+    F: FnMut(&[Flow<'_>], &mut [UserName]) + Send,
+{
     let path = found.path();
     let io = |what| {
         let path = path.clone();
@@ -123,11 +123,7 @@ pub(crate) fn annotate(
     (&original.file).rewind().map_err(io("cannot read"))?;
 
     let unfinished = Unfinished::create(&target_directory).map_err(io("cannot write beside"))?;
-    let mut writer = BufWriter::with_capacity(BUFFER, &unfinished.file);
-    let reader = BufReader::with_capacity(BUFFER, Stoppable { file: &original.file, stop });
-    let summary = rewrite_many(reader, &mut writer, decide).map_err(failed)?;
-    writer.flush().map_err(io("cannot write beside"))?;
-    drop(writer);
+    let summary = rewrite_many(input, &unfinished.file, deciders).map_err(failed)?;
     if stop.load(Ordering::Relaxed) {
         return Err(AnnotateError::Stopped(path));
     }

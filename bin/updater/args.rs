@@ -1,5 +1,6 @@
 //! What was typed.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,6 +114,10 @@ pub(crate) struct Args {
     /// --output.
     #[arg(long)]
     pub(crate) force: bool,
+
+    /// How many threads annotate a file [default: as many as there are processors; 1 with --report].
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
 
     /// Where the exporter captured.
     #[arg(long, value_name = "PLACE", default_value = "outside", value_parser = parse_vantage)]

@@ -23,8 +23,8 @@ pub(crate) struct Report {
 }
 
 enum Sink {
-    Lines(BufWriter<Box<dyn Write>>),
-    Csv(Box<csv::Writer<Box<dyn Write>>>),
+    Lines(BufWriter<Box<dyn Write + Send>>),
+    Csv(Box<csv::Writer<Box<dyn Write + Send>>>),
 }
 
 /// A flow with its answer, as a line of JSON.
@@ -94,7 +94,7 @@ const COLUMNS: [&str; 17] = [
 impl Report {
     /// Begins a report; what was there is replaced.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let inner: Box<dyn Write> = if path == Path::new("-") {
+        let inner: Box<dyn Write + Send> = if path == Path::new("-") {
             Box::new(io::stdout())
         } else {
             Box::new(File::create(path)?)

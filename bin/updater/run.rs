@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use procflow_binding::{Histories, HostId, Place, Vantage, WhichNamespace};
 use procflow_core::Timestamp;
+use procflow_nfdump::{Flow, UserName};
 use procflow_store::{StateDirectory, default_state, read_export};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -116,6 +118,9 @@ const TELLING: Duration = Duration::from_secs(1);
 /// Longest that a single update waits for trackers to tell of a file's last moments. nfcapd's next
 /// rotation should find it done.
 const LONGEST_TELLING: Duration = Duration::from_secs(10);
+
+/// More than so many would wait for each other's turn to write, and each takes memory.
+const MOST_THREADS: usize = 64;
 
 /// Two updates are never closer together. Sources of one collector (`-M`) rotate one after the
 /// other, and one update does for all.
@@ -586,10 +591,19 @@ impl Update {
         let join = histories.join(vantage);
         let report = report.as_mut().map(|report| (report, found.path().display().to_string()));
         let wish = Wish { template: &args.name, miss: args.miss, replace: args.replace_names };
-        let mut decider = Decider::new(&join, wish, (again, missing), report);
+        // A report's rows follow the file's order.
+        let threads = if report.is_some() { 1 } else { threads(args) };
+        let mut deciders: Vec<_> =
+            (1..threads).map(|_| Decider::new(&join, wish, (again, missing), None)).collect();
+        deciders.push(Decider::new(&join, wish, (again, missing), report));
+        let mut asked: Vec<_> = deciders
+            .iter_mut()
+            .map(|one| move |flows: &[Flow<'_>], names: &mut [UserName]| one.decide(flows, names))
+            .collect();
         let Annotated { summary: written, stamp, replaced } =
-            annotate(found, output, stop, |flows, names| decider.decide(flows, names))?;
-        let mut seen = decider.finish();
+            annotate(found, output, stop, &mut asked)?;
+        let mut seen = Summary::default();
+        deciders.into_iter().for_each(|decider| seen.add(decider.finish()));
         seen.flows.no_room = written.no_room;
         seen.flows.named = seen.flows.named.saturating_sub(written.no_room);
         if replaced {
@@ -603,6 +617,12 @@ impl Update {
         summary.add(seen);
         Ok(())
     }
+}
+
+/// How many threads annotate.
+fn threads(args: &Args) -> usize {
+    let all = std::thread::available_parallelism();
+    args.threads.or(all.ok()).map_or(1, NonZeroUsize::get).min(MOST_THREADS)
 }
 
 /// The next of a rotation; never, where nobody can hear them.

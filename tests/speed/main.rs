@@ -3,7 +3,8 @@
 //!
 //! Every flow is a hit, the keys are random over a history of a million intervals, and both ends are
 //! looked up. What the updater needs for its start and for reading the history is measured with a file
-//! of few flows, and taken off. Prints a table and, with `--json FILE`, JSON lines. Without `--full` or
+//! of few flows, and taken off. Prints a table and, with `--json FILE`, JSON lines; `--make DIR` only makes
+//! files of this kind there. Without `--full` or
 //! `--short` it does nothing, so that `cargo test` passes by.
 
 mod files;
@@ -27,8 +28,14 @@ fn main() -> Result<(), Trouble> {
         (_, true) => 200_000,
         _ => return Ok(()),
     };
-    let json = arguments.iter().position(|argument| argument == "--json");
-    let json = json.and_then(|at| arguments.get(at + 1)).map(PathBuf::from);
+    let after = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1).map(PathBuf::from)
+    };
+    if let Some(directory) = after("--make") {
+        return make(&directory, flows);
+    }
+    let json = after("--json");
     if Command::new("nfdump").arg("-V").stdout(Stdio::null()).status().is_err() {
         println!("SKIPPED: nfdump is not installed");
         return Ok(());
@@ -51,6 +58,16 @@ fn main() -> Result<(), Trouble> {
     if let Some(json) = json {
         fs::write(json, lines)?;
     }
+    Ok(())
+}
+
+/// Makes the files that every flow is a hit in, for whoever wants to look closer.
+fn make(directory: &Path, flows: u32) -> Result<(), Trouble> {
+    let world = World::new(500_000);
+    world.write_history(&directory.join("state"), &directory.join("history"))?;
+    world.write_flows(&directory.join("few"), 100, 100)?;
+    world.write_flows(&directory.join("plain"), flows, 100)?;
+    run(nfdump(&directory.join("plain"), &directory.join("lz4")).arg("-y"))?;
     Ok(())
 }
 

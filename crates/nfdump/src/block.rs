@@ -3,6 +3,8 @@
 //! Blocks are the unit of reading: one is held at a time, and neither what is on disk nor what
 //! comes out of it is more than [`MOST`]. nfdump gives up on a file with a larger one.
 
+use std::io::{self, Read};
+
 use nom::{
     IResult, Parser,
     number::complete::{le_u16, le_u32},
@@ -79,6 +81,55 @@ impl BlockHeader {
     }
 }
 
+/// A block as it is on disk, its header in front, in a buffer that serves one block after another.
+#[derive(Debug, Default)]
+pub(crate) struct RawBlock {
+    /// As long as the longest block that was in it.
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl RawBlock {
+    /// The first read of a payload, unless the buffer is longer already: a size that lies costs no more.
+    const FIRST: usize = 64 * 1024;
+
+    pub(crate) fn header(&self) -> BlockHeader {
+        self.bytes.first_chunk().map(BlockHeader::parse).unwrap_or_default()
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.whole().get(BlockHeader::SIZE..).unwrap_or_default()
+    }
+
+    pub(crate) fn whole(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// Starts anew.
+    pub(crate) fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// Appends what `input` gives until there are `wanted` bytes, or it ends. The buffer grows only as
+    /// they arrive.
+    pub(crate) fn fill(&mut self, input: &mut impl Read, wanted: usize) -> io::Result<()> {
+        while self.length < wanted {
+            if self.length == self.bytes.len() {
+                let more = self.length.max(Self::FIRST);
+                self.bytes.resize(wanted.min(self.length + more), 0);
+            }
+            let end = wanted.min(self.bytes.len());
+            match input.read(&mut self.bytes[self.length..end]) {
+                Ok(0) => break,
+                Ok(more) => self.length += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +141,21 @@ mod tests {
     fn a_block_header_reads_and_writes() {
         assert_eq!(BlockHeader::parse(&BYTES), HEADER);
         assert_eq!(HEADER.to_bytes(), BYTES);
+    }
+
+    #[test]
+    fn a_buffer_grows_as_bytes_arrive_and_serves_again() {
+        let mut block = RawBlock::default();
+        let claimed = MOST;
+        block.fill(&mut &[7; 1000][..], claimed).unwrap();
+        assert_eq!((block.whole(), block.bytes.len()), (&[7; 1000][..], RawBlock::FIRST));
+        let long: Vec<u8> = (0..300_000).map(|at| at as u8).collect();
+        block.clear();
+        block.fill(&mut &long[..], long.len()).unwrap();
+        assert_eq!(block.whole(), long);
+        block.clear();
+        block.fill(&mut &BYTES[..], 12).unwrap();
+        assert_eq!((block.header(), block.whole(), block.payload()), (HEADER, &BYTES[..], &[][..]));
     }
 
     #[test]

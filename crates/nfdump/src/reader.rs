@@ -2,7 +2,8 @@
 //!
 //! It needs no seeking, so a pipe will do, and its memory does not grow with the file: one block
 //! as it is on disk (5 MiB at most, growing as bytes arrive, not as the header claims), one
-//! decompressed, and the extension maps of layout 1.
+//! decompressed, and the extension maps of layout 1. Blocks are read whole, so a buffer in front of
+//! the file would only copy them once more.
 //!
 //! It is strict: the counts and offsets a file states must be true. What is wrong shows when it
 //! is reached, so all flows in front of it have been seen by then, and never less silently.
@@ -10,7 +11,7 @@
 use std::io::Read;
 
 use crate::{
-    block::BlockHeader,
+    block::{BlockHeader, RawBlock},
     compress::Decompressor,
     error::{Error, ErrorKind, Place},
     file::{Header, Layout, START},
@@ -39,8 +40,8 @@ use crate::{
 pub struct Reader<R> {
     input: Input<R>,
     header: Header,
-    /// The payload of the current block as it is on disk.
-    disk: Vec<u8>,
+    /// The current block as it is on disk.
+    raw: RawBlock,
     decompressor: Decompressor,
     walk: Walk,
     /// How many data blocks were begun.
@@ -54,37 +55,41 @@ pub struct Reader<R> {
     finished: bool,
 }
 
-/// What is known of the block being walked.
+/// Which block it is that is being walked.
 #[derive(Debug, Clone, Copy)]
-struct Current {
+pub(crate) struct Current {
     header: BlockHeader,
     number: u32,
     offset: u64,
 }
 
 impl Current {
+    /// A fault of it that is none of a record's.
+    pub(crate) fn wrong(&self, kind: ErrorKind) -> Error {
+        Error::new(Place::Block { number: self.number, offset: self.offset }, kind)
+    }
+
+    /// Its records, which are `data`.
+    pub(crate) fn records<'a>(self, walk: &'a mut Walk, data: &'a [u8]) -> Block<'a> {
+        walk.start_block();
+        Block { current: self, failed: false, walk, data }
+    }
+
     /// The next record. At the end, and at an error, it gives the same answer when asked again.
     fn step<'a>(&self, walk: &mut Walk, data: &'a [u8]) -> Result<Option<Parsed<'a>>, Error> {
-        let Self { header, number, offset } = *self;
         match walk.next(data) {
-            Ok(None) if walk.records != header.records => {
-                let kind = ErrorKind::RecordCount { claimed: header.records, found: walk.records };
-                Err(Error::new(Place::Block { number, offset }, kind))
+            Ok(None) if walk.records != self.header.records => {
+                let (claimed, found) = (self.header.records, walk.records);
+                Err(self.wrong(ErrorKind::RecordCount { claimed, found }))
             }
             Ok(parsed) => Ok(parsed),
             Err(kind) => {
+                let Self { number, offset, .. } = *self;
                 let (record, within) = (walk.records, walk.position);
                 Err(Error::new(Place::Record { number, offset, record, within }, kind))
             }
         }
     }
-}
-
-/// The current block as [`crate::rewrite`] needs it.
-pub(crate) struct Loaded<'a> {
-    pub(crate) header: BlockHeader,
-    pub(crate) disk: &'a [u8],
-    pub(crate) records: Block<'a>,
 }
 
 impl<R: Read> Reader<R> {
@@ -107,7 +112,7 @@ impl<R: Read> Reader<R> {
         let header = Header::parse(layout, bytes)?;
         Ok(Self {
             input,
-            disk: Vec::new(),
+            raw: RawBlock::default(),
             decompressor: Decompressor::new(header.compression()),
             walk: Walk::new(layout, header.anonymised()),
             blocks: 0,
@@ -160,31 +165,38 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// When the file is damaged, at the first place where it is.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
-        if self.advance()? {
-            return Ok(self.loaded().map(|loaded| loaded.records));
+        self.end_block()?;
+        let mut raw = std::mem::take(&mut self.raw);
+        let taken = self.take_block(&mut raw);
+        self.raw = raw;
+        let Some(current) = taken? else {
+            self.end_file(|_| Ok(()))?;
+            return Ok(None);
+        };
+        if let Err(kind) = self.decompressor.decompress(self.raw.payload()) {
+            self.finished = true;
+            return Err(current.wrong(kind));
         }
-        self.end_file(|_, _| Ok(()))?;
-        Ok(None)
+        self.current = Some(current);
+        Ok(Some(current.records(&mut self.walk, self.decompressor.plain(self.raw.payload()))))
     }
 
-    /// Loads the next data block; `false` when there is none.
-    pub(crate) fn advance(&mut self) -> Result<bool, Error> {
+    /// Reads the next data block as it is on disk; `None` when there is none.
+    pub(crate) fn take_block(&mut self, raw: &mut RawBlock) -> Result<Option<Current>, Error> {
         if self.finished {
-            return Ok(false);
+            return Ok(None);
+        }
+        let (number, offset) = (self.blocks, self.input.offset);
+        if number == self.header.blocks() && !self.unfinished {
+            return Ok(None);
         }
         // Taken back when all went well, so that an error is the end.
         self.finished = true;
-        self.end_block()?;
-        let (number, offset) = (self.blocks, self.input.offset);
-        if number == self.header.blocks() && !self.unfinished {
-            self.finished = false;
-            return Ok(false);
-        }
         if self.header.appendix_blocks > 0 && offset >= self.header.appendix_offset {
             return Err(self.appendix_offset_error());
         }
         let place = Place::Block { number, offset };
-        let header = match self.input.block(&mut self.disk, &self.header, place) {
+        let header = match self.input.block(raw, &self.header, place) {
             // Nothing behind the last block: nothing is missing that was counted.
             Err(error)
                 if self.unfinished
@@ -192,40 +204,34 @@ impl<R: Read> Reader<R> {
                     && matches!(error.kind(), ErrorKind::Truncated { had: 0, .. }) =>
             {
                 self.finished = false;
-                return Ok(false);
+                return Ok(None);
             }
             read => read?,
         };
-        self.decompressor.decompress(&self.disk).map_err(|kind| Error::new(place, kind))?;
-        self.walk.start_block();
         self.blocks += 1;
-        self.current = Some(Current { header, number, offset });
         self.finished = false;
-        Ok(true)
+        Ok(Some(Current { header, number, offset }))
     }
 
-    /// The block that [`advance`](Self::advance) loaded.
-    pub(crate) fn loaded(&mut self) -> Option<Loaded<'_>> {
-        let current = self.current?;
-        Some(Loaded {
-            header: current.header,
-            disk: &self.disk,
-            records: Block {
-                current,
-                failed: false,
-                walk: &mut self.walk,
-                data: self.decompressor.plain(&self.disk),
-            },
-        })
+    /// The walk over the records of the blocks that were taken, for whoever takes them.
+    pub(crate) fn walk(&mut self) -> &mut Walk {
+        &mut self.walk
     }
 
     /// Walks what is left of the current block.
     fn end_block(&mut self) -> Result<(), Error> {
-        if let Some(current) = self.current.take() {
-            let data = self.decompressor.plain(&self.disk);
-            while current.step(&mut self.walk, data)?.is_some() {}
+        let Some(current) = self.current.take() else { return Ok(()) };
+        let data = self.decompressor.plain(self.raw.payload());
+        loop {
+            match current.step(&mut self.walk, data) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    self.finished = true;
+                    return Err(error);
+                }
+            }
         }
-        Ok(())
     }
 
     /// Checks what follows the data blocks: layout 2's appendix, and the end of the file.
@@ -233,7 +239,7 @@ impl<R: Read> Reader<R> {
     /// `each` appendix block is handed on as it is on disk.
     pub(crate) fn end_file(
         &mut self,
-        mut each: impl FnMut(BlockHeader, &[u8]) -> Result<(), Error>,
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if std::mem::replace(&mut self.finished, true) || self.header.in_progress() {
             return Ok(());
@@ -245,19 +251,19 @@ impl<R: Read> Reader<R> {
             return Err(self.appendix_offset_error());
         }
         for _ in 0..self.header.appendix_blocks {
-            let header = self.appendix_block()?;
-            each(header, &self.disk)?;
+            self.appendix_block()?;
+            each(self.raw.whole())?;
         }
         let offset = self.input.offset;
         if self.input.at_end()? { Ok(()) } else { Err(Error::at(offset, ErrorKind::TrailingBytes)) }
     }
 
-    fn appendix_block(&mut self) -> Result<BlockHeader, Error> {
+    fn appendix_block(&mut self) -> Result<(), Error> {
         let place = Place::File { offset: self.input.offset };
-        let header = self.input.block(&mut self.disk, &self.header, place)?;
+        let header = self.input.block(&mut self.raw, &self.header, place)?;
         let wrong = |kind| Error::new(place, kind);
-        self.decompressor.decompress(&self.disk).map_err(wrong)?;
-        let mut rest = self.decompressor.plain(&self.disk);
+        self.decompressor.decompress(self.raw.payload()).map_err(wrong)?;
+        let mut rest = self.decompressor.plain(self.raw.payload());
         let mut found = 0;
         while !rest.is_empty() {
             let (record_type, bytes) = frame(rest).map_err(wrong)?;
@@ -275,7 +281,7 @@ impl<R: Read> Reader<R> {
         if found != claimed {
             return Err(wrong(ErrorKind::RecordCount { claimed, found }));
         }
-        Ok(header)
+        Ok(())
     }
 
     fn appendix_offset_error(&self) -> Error {
@@ -332,9 +338,9 @@ impl<'a> Block<'a> {
         self.current.step(self.walk, self.data)
     }
 
-    /// The records walked so far.
-    pub(crate) fn walked(&self) -> &'a [u8] {
-        &self.data[..self.walk.position]
+    /// How many bytes of it were walked.
+    pub(crate) fn walked(&self) -> usize {
+        self.walk.position
     }
 
     pub(crate) fn maps(&self) -> &Maps {
@@ -395,19 +401,37 @@ impl<R: Read> Input<R> {
         Ok(())
     }
 
-    /// Reads a block's header, and its payload into `disk`.
+    /// Reads a block.
     fn block(
         &mut self,
-        disk: &mut Vec<u8>,
+        raw: &mut RawBlock,
         file: &Header,
         place: Place,
     ) -> Result<BlockHeader, Error> {
         let wrong = |kind| Error::new(place, kind);
-        self.fill(disk, BlockHeader::SIZE, "the block header").map_err(wrong)?;
-        let header = disk.first_chunk().map(BlockHeader::parse).unwrap_or_default();
+        raw.clear();
+        self.part(raw, BlockHeader::SIZE, "the block header").map_err(wrong)?;
+        let header = raw.header();
         header.check(file.layout(), file.compression()).map_err(wrong)?;
-        self.fill(disk, header.size as usize, "the block's payload").map_err(wrong)?;
+        self.part(raw, header.size as usize, "the block's payload").map_err(wrong)?;
         Ok(header)
+    }
+
+    /// Appends exactly `wanted` bytes to a block.
+    fn part(
+        &mut self,
+        raw: &mut RawBlock,
+        wanted: usize,
+        what: &'static str,
+    ) -> Result<(), ErrorKind> {
+        let before = raw.whole().len();
+        raw.fill(&mut self.inner, before + wanted).map_err(ErrorKind::Read)?;
+        let had = raw.whole().len() - before;
+        if had < wanted {
+            return Err(ErrorKind::Truncated { what, wanted, had });
+        }
+        self.offset += wanted as u64;
+        Ok(())
     }
 
     fn at_end(&mut self) -> Result<bool, Error> {

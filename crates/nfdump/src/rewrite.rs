@@ -24,17 +24,18 @@ use std::{
 };
 
 use crate::{
-    block::FLUSH,
-    compress::Compression,
+    block::RawBlock,
+    compress::Decompressor,
     error::{Error, ErrorKind},
     extension,
-    file::Layout,
+    file::{Header, Layout},
     flow::Flow,
     map::{self, Map, Maps},
     name::UserName,
-    reader::{Loaded, Reader},
-    record::{Parsed, RecordType, Slot, frame},
-    relay::{Sink, relay},
+    ordered::{Worker, alone, together},
+    packer::Packer,
+    reader::{Block, Current, Reader},
+    record::{Parsed, RecordType, Slot, Walk},
     writer::Writer,
 };
 
@@ -59,6 +60,20 @@ pub struct Summary {
     /// Flows that got a name but have no room for it (records end at 65535 bytes, and the maps of
     /// layout 1 at 50 extensions): unchanged.
     pub no_room: u64,
+}
+
+impl Summary {
+    fn add(&mut self, other: Self) {
+        let Self { blocks, blocks_written, records, flows, named, replaced, kept, no_room } = other;
+        self.blocks += blocks;
+        self.blocks_written += blocks_written;
+        self.records += records;
+        self.flows += flows;
+        self.named += named;
+        self.replaced += replaced;
+        self.kept += kept;
+        self.no_room += no_room;
+    }
 }
 
 /// Copies an nfcapd file, writing into each flow the name that `decide` puts into the buffer it
@@ -95,178 +110,238 @@ where
     W: Write + Seek,
     F: FnMut(&Flow<'_>, &mut UserName),
 {
-    let mut reader = open(input)?;
-    let writer = Writer::new(output, reader.header())?;
+    let (mut source, mut writer) = open(input, output)?;
     let one_by_one = |flows: &[Flow<'_>], names: &mut [UserName]| {
         for (flow, name) in flows.iter().zip(names) {
             decide(flow, name);
         }
     };
-    let (summary, writer) = blocks(&mut reader, writer, one_by_one)?;
-    close(reader, writer, summary)
+    let mut rewriter = Rewriter::new(source.reader.header(), one_by_one);
+    alone(&mut source, &mut writer, &mut rewriter)?;
+    close(source, writer, rewriter.summary)
 }
 
-/// [`rewrite`], for whoever decides quicker about many flows than about each: `decide` sees some flows
-/// that follow one another, at most [`MOST_AT_ONCE`], and as many empty names.
+/// [`rewrite`], for whoever decides quicker about many flows than about each, and can do so in several
+/// threads: there are as many as `deciders`, this one among them.
 ///
-/// Of a compressed file the blocks that are done are compressed and written on another thread
-/// meanwhile; four blocks more are in memory. (Of others there is only the writing, and to hand a block
-/// to another core costs more of both than that.)
+/// A decider sees some flows that follow one another, at most [`MOST_AT_ONCE`], and as many empty
+/// names. Each block's flows are seen by one of the deciders, in order; which one it is, is chance. The
+/// file comes out the same.
+///
+/// Memory is bounded as [`rewrite`]'s, for each decider. Without any nothing is read.
 ///
 /// # Errors
 /// As for [`rewrite`].
-pub fn rewrite_many<R, W, F>(input: R, output: W, decide: F) -> Result<Summary, Error>
+pub fn rewrite_many<R, W, F>(input: R, output: W, deciders: &mut [F]) -> Result<Summary, Error>
 where
-    R: Read,
+    R: Read + Send,
     W: Write + Seek + Send,
-    F: FnMut(&[Flow<'_>], &mut [UserName]),
+    F: FnMut(&[Flow<'_>], &mut [UserName]) + Send,
 {
-    let mut reader = open(input)?;
-    let writer = Writer::new(output, reader.header())?;
-    let (summary, writer) = if reader.header().compression() == Compression::None {
-        blocks(&mut reader, writer, decide)?
-    } else {
-        relay(writer, |sink| blocks(&mut reader, sink, decide))?
-    };
-    close(reader, writer, summary)
+    let (mut source, mut writer) = open(input, output)?;
+    let header = source.reader.header();
+    let mut rewriters: Vec<_> =
+        deciders.iter_mut().map(|decide| Rewriter::new(header, decide)).collect();
+    together(&mut source, &mut writer, &mut rewriters)?;
+    let mut summary = Summary::default();
+    rewriters.iter().for_each(|rewriter| summary.add(rewriter.summary));
+    close(source, writer, summary)
 }
 
-fn open<R: Read>(input: R) -> Result<Reader<R>, Error> {
+/// What all blocks of a file share.
+struct Source<R> {
+    reader: Reader<R>,
+    companions: Companions,
+}
+
+fn open<R: Read, W: Write + Seek>(input: R, output: W) -> Result<(Source<R>, Writer<W>), Error> {
     let reader = Reader::new(input)?;
     if reader.header().in_progress() {
         return Err(Error::at(0, ErrorKind::InProgress));
     }
-    Ok(reader)
-}
-
-/// Everything between the headers and the appendix.
-fn blocks<R: Read, S: Sink>(
-    reader: &mut Reader<R>,
-    sink: S,
-    mut decide: impl FnMut(&[Flow<'_>], &mut [UserName]),
-) -> Result<(Summary, S), Error> {
-    let mut rewriter = Rewriter {
-        layout: reader.header().layout(),
-        sink,
-        pending: Vec::new(),
-        pending_records: 0,
-        names: vec![UserName::new(); MOST_AT_ONCE],
-        companions: Companions::default(),
-        summary: Summary::default(),
-    };
-    while reader.advance()? {
-        if let Some(loaded) = reader.loaded() {
-            rewriter.block(loaded, &mut decide)?;
-        }
-    }
-    Ok((rewriter.summary, rewriter.sink))
+    let writer = Writer::new(output, reader.header())?;
+    Ok((Source { reader, companions: Companions::default() }, writer))
 }
 
 /// The appendix, and the header with the counts.
 fn close<R: Read, W: Write + Seek>(
-    mut reader: Reader<R>,
+    source: Source<R>,
     mut writer: Writer<W>,
     mut summary: Summary,
 ) -> Result<Summary, Error> {
-    reader.end_file(|header, disk| writer.appendix(header, disk))?;
+    let Source { mut reader, .. } = source;
+    reader.end_file(|whole| writer.appendix(whole))?;
     summary.blocks_written = writer.finish(reader.header())?;
     Ok(summary)
 }
 
-struct Rewriter<S> {
+/// Rewrites one block after another.
+struct Rewriter<F> {
     layout: Layout,
-    sink: S,
-    /// The block being put together.
-    pending: Vec<u8>,
-    pending_records: u32,
+    decide: F,
+    /// The block as it is on disk, and which it is.
+    raw: RawBlock,
+    current: Option<Current>,
+    decompressor: Decompressor,
+    /// The block as it is to be, if anything of it changes.
+    packer: Packer,
+    changed: bool,
     /// Room for the names that are being decided.
     names: Vec<UserName>,
-    companions: Companions,
     summary: Summary,
 }
 
-/// Flows of a block that were not decided yet, and their records.
-struct Batch<'a> {
-    flows: Vec<Flow<'a>>,
-    records: Vec<Undecided<'a>>,
-    /// Something of their block was changed: what follows is put together anew.
-    changed: bool,
+impl<F: FnMut(&[Flow<'_>], &mut [UserName])> Rewriter<F> {
+    fn new(header: &Header, decide: F) -> Self {
+        let (layout, compression) = (header.layout(), header.compression());
+        Self {
+            layout,
+            decide,
+            raw: RawBlock::default(),
+            current: None,
+            decompressor: Decompressor::new(compression),
+            packer: Packer::new(layout.block_type(), compression),
+            changed: false,
+            names: vec![UserName::new(); MOST_AT_ONCE],
+            summary: Summary::default(),
+        }
+    }
+
+    /// Puts the current block together anew.
+    fn block(&mut self, walk: &mut Walk, companions: &mut Companions) -> Result<(), Error> {
+        let Some(current) = self.current else { return Ok(()) };
+        let disk = self.raw.payload();
+        self.decompressor.decompress(disk).map_err(|kind| current.wrong(kind))?;
+        let data = self.decompressor.plain(disk);
+        self.packer.clear();
+        let most = if self.layout == Layout::One { 1 } else { MOST_AT_ONCE };
+        let mut naming = Naming {
+            layout: self.layout,
+            data,
+            decide: &mut self.decide,
+            names: &mut self.names[..most],
+            flows: Vec::with_capacity(most),
+            undecided: Vec::with_capacity(most),
+            packer: &mut self.packer,
+            companions,
+            changed: false,
+            summary: &mut self.summary,
+        };
+        naming.block(current.records(walk, data))?;
+        self.changed = naming.changed;
+        Ok(())
+    }
 }
 
+impl<R, W, F> Worker<Source<R>, Writer<W>> for Rewriter<F>
+where
+    R: Read,
+    W: Write + Seek,
+    F: FnMut(&[Flow<'_>], &mut [UserName]),
+{
+    fn take(&mut self, source: &mut Source<R>) -> Result<bool, Error> {
+        self.current = source.reader.take_block(&mut self.raw)?;
+        if self.current.is_some() && self.layout == Layout::One {
+            // What its records mean depends on those in front of it.
+            self.block(source.reader.walk(), &mut source.companions)?;
+        }
+        Ok(self.current.is_some())
+    }
+
+    fn work(&mut self) -> Result<(), Error> {
+        if self.layout == Layout::Two {
+            self.block(&mut Walk::new(self.layout, false), &mut Companions::default())?;
+        }
+        let Some(current) = self.current else { return Ok(()) };
+        self.packer.pack().map_err(|kind| current.wrong(kind))
+    }
+
+    fn put(&mut self, writer: &mut Writer<W>) -> Result<(), Error> {
+        let (whole, blocks) =
+            if self.changed { self.packer.packed() } else { (self.raw.whole(), 1) };
+        writer.data(whole, blocks)
+    }
+}
+
+/// Naming the flows of one block.
+struct Naming<'a, F> {
+    layout: Layout,
+    data: &'a [u8],
+    decide: &'a mut F,
+    /// Room for the names of as many flows as are decided at once. (In layout 1 that is one: the next
+    /// record may define another map, and a flow needs the one that holds now.)
+    names: &'a mut [UserName],
+    /// Flows that were not decided yet, and their records.
+    flows: Vec<Flow<'a>>,
+    undecided: Vec<Undecided<'a>>,
+    packer: &'a mut Packer,
+    companions: &'a mut Companions,
+    /// Something of the block was changed: what follows is put together anew.
+    changed: bool,
+    summary: &'a mut Summary,
+}
+
+/// A flow's record, which is not decided yet.
 struct Undecided<'a> {
-    /// All of the block in front of it.
-    before: &'a [u8],
+    /// Where it is in the block.
+    at: usize,
     bytes: &'a [u8],
     slot: Slot,
 }
 
-impl<S: Sink> Rewriter<S> {
-    fn block(
-        &mut self,
-        loaded: Loaded<'_>,
-        decide: &mut impl FnMut(&[Flow<'_>], &mut [UserName]),
-    ) -> Result<(), Error> {
-        let Loaded { header, disk, mut records } = loaded;
-        let mut batch = Batch {
-            flows: Vec::with_capacity(MOST_AT_ONCE),
-            records: Vec::with_capacity(MOST_AT_ONCE),
-            changed: false,
-        };
-        // In layout 1 the next record may define another map, and a flow needs the one that holds now.
-        let together = if self.layout == Layout::One { 1 } else { MOST_AT_ONCE };
+impl<'a, F: FnMut(&[Flow<'_>], &mut [UserName])> Naming<'a, F> {
+    fn block(&mut self, mut records: Block<'a>) -> Result<(), Error> {
         self.summary.blocks += 1;
         loop {
-            let before = records.walked();
+            let at = records.walked();
             let stepped = records.step();
             if let Ok(Some(Parsed { bytes, flow: Some(flow), slot, .. })) = stepped {
-                batch.flows.push(flow);
-                batch.records.push(Undecided { before, bytes, slot });
-                if batch.flows.len() == together {
-                    self.decided(&mut batch, records.maps(), decide)?;
+                self.flows.push(flow);
+                self.undecided.push(Undecided { at, bytes, slot });
+                if self.flows.len() == self.names.len() {
+                    self.decide(records.maps());
                 }
                 continue;
             }
             // Whatever else it is, an error too, comes after those flows.
-            self.decided(&mut batch, records.maps(), decide)?;
-            let Some(record) = stepped? else { break };
+            self.decide(records.maps());
+            let Some(record) = stepped? else { return Ok(()) };
             self.summary.records += 1;
             if self.layout == Layout::One && record.record_type == RecordType::EXTENSION_MAP {
                 self.companions.redefined(map::id_of(record.bytes), records.maps());
             }
-            if batch.changed {
-                self.push(record.bytes)?;
+            if self.changed {
+                self.packer.push(record.bytes);
             }
         }
-        if batch.changed { self.flush() } else { self.sink.copy(header, disk) }
     }
 
-    /// Has the names of some flows decided, and pushes their records.
-    fn decided(
-        &mut self,
-        batch: &mut Batch<'_>,
-        maps: &Maps,
-        decide: &mut impl FnMut(&[Flow<'_>], &mut [UserName]),
-    ) -> Result<(), Error> {
-        let mut names = std::mem::take(&mut self.names);
-        let some = &mut names[..batch.flows.len()];
+    /// Has names decided for the flows that are waiting, and adds their records.
+    fn decide(&mut self, maps: &Maps) {
+        if self.flows.is_empty() {
+            return;
+        }
+        let names = std::mem::take(&mut self.names);
+        let mut flows = std::mem::take(&mut self.flows);
+        let mut undecided = std::mem::take(&mut self.undecided);
+        let some = &mut names[..flows.len()];
         some.iter_mut().for_each(UserName::clear);
-        decide(&batch.flows, some);
+        (self.decide)(&flows, some);
         self.summary.records += some.len() as u64;
         self.summary.flows += some.len() as u64;
-        for ((flow, record), name) in batch.flows.drain(..).zip(batch.records.drain(..)).zip(some) {
+        for ((flow, record), name) in flows.drain(..).zip(undecided.drain(..)).zip(some) {
             let take = self.judge(&record, &flow, name, maps);
-            if take && !batch.changed {
-                batch.changed = true;
-                self.push_all(record.before)?;
+            if take && !self.changed {
+                self.changed = true;
+                self.packer.push_all(&self.data[..record.at]);
             }
             if take {
-                self.push_named(&record, name)?;
-            } else if batch.changed {
-                self.push(record.bytes)?;
+                self.push_named(&record, name);
+            } else if self.changed {
+                self.packer.push(record.bytes);
             }
         }
-        self.names = names;
-        Ok(())
+        (self.names, self.flows, self.undecided) = (names, flows, undecided);
     }
 
     /// Counts what becomes of a flow; whether its record changes.
@@ -308,68 +383,36 @@ impl<S: Sink> Rewriter<S> {
         self.layout == Layout::Two || self.companions.ensure(map::id_in_flow(record.bytes), maps)
     }
 
-    /// Flushes the pending block if `length` bytes more would make it too large.
-    fn make_room(&mut self, length: usize) -> Result<(), Error> {
-        if self.pending.len() + length > FLUSH { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        if self.pending_records > 0 {
-            let block_type = self.layout.block_type();
-            self.sink.block(block_type, self.pending_records, &mut self.pending)?;
-        }
-        self.pending_records = 0;
-        Ok(())
-    }
-
-    fn push(&mut self, record: &[u8]) -> Result<(), Error> {
-        self.make_room(record.len())?;
-        self.pending.extend_from_slice(record);
-        self.pending_records += 1;
-        Ok(())
-    }
-
-    /// Pushes records that were walked before.
-    fn push_all(&mut self, mut records: &[u8]) -> Result<(), Error> {
-        while let Ok((_, record)) = frame(records) {
-            self.push(record)?;
-            records = &records[record.len()..];
-        }
-        Ok(())
-    }
-
-    fn push_named(&mut self, record: &Undecided<'_>, name: &UserName) -> Result<(), Error> {
-        let companion = match (self.layout, record.slot) {
-            (Layout::One, Slot::Insert(_)) => {
-                let Some((id, map)) = self.companions.take(map::id_in_flow(record.bytes)) else {
-                    // Unreached: `judge` made sure of it. Unnamed is better than misread.
-                    return self.push(record.bytes);
-                };
-                if let Some(map) = map {
-                    self.push(&map)?;
-                }
-                Some(id)
-            }
-            _ => None,
-        };
-        self.make_room(record.bytes.len() + MOST_ADDED)?;
-        let pending = &mut self.pending;
-        match (record.slot, companion) {
-            (Slot::Field { at, room }, _) => {
-                let start = pending.len();
-                pending.extend_from_slice(record.bytes);
+    fn push_named(&mut self, record: &Undecided<'_>, name: &UserName) {
+        let bytes = record.bytes;
+        let most = bytes.len() + MOST_ADDED;
+        match (self.layout, record.slot) {
+            (_, Slot::None) => self.packer.push(bytes),
+            (_, Slot::Field { at, room }) => self.packer.add(most, |block| {
+                let start = block.len();
+                block.extend_from_slice(bytes);
                 let name = name.fitting(room);
-                let field = &mut pending[start + at..start + at + room];
+                let field = &mut block[start + at..start + at + room];
                 field[..name.len()].copy_from_slice(name);
                 field[name.len()..].fill(0);
+            }),
+            (Layout::One, Slot::Insert(at)) => {
+                let Some((id, map)) = self.companions.take(map::id_in_flow(bytes)) else {
+                    // Unreached: `judge` made sure of it. Unnamed is better than misread.
+                    return self.packer.push(bytes);
+                };
+                if let Some(map) = map {
+                    self.packer.push(&map);
+                }
+                self.packer.add(most, |block| map::append_named(bytes, at, id, name, block));
             }
-            (Slot::Insert(at), Some(id)) => map::append_named(record.bytes, at, id, name, pending),
-            (Slot::Insert(_), None) => extension::append_named(record.bytes, name, pending),
-            (Slot::Replace, _) => extension::append_renamed(record.bytes, name, pending),
-            (Slot::None, _) => pending.extend_from_slice(record.bytes),
+            (Layout::Two, Slot::Insert(_)) => {
+                self.packer.add(most, |block| extension::append_named(bytes, name, block));
+            }
+            (_, Slot::Replace) => {
+                self.packer.add(most, |block| extension::append_renamed(bytes, name, block));
+            }
         }
-        self.pending_records += 1;
-        Ok(())
     }
 }
 

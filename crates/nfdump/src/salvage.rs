@@ -31,12 +31,13 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use crate::{
-    block::{BlockHeader, FLUSH, MOST},
-    compress::{Compression, Compressor, Decompressor},
+    block::{BlockHeader, MOST},
+    compress::{Compression, Decompressor},
     counters::count,
     error::{Error, ErrorKind, Place},
     file::{Header, Layout},
     flow::name_in,
+    packer::Packer,
     reader::Reader,
     record::{HEAD, Parsed, RecordType, Walk, frame},
     stat::Stat,
@@ -119,6 +120,7 @@ where
     let mut salvager = Salvager {
         source: Source { input, length },
         writer: Writer::new(output, &header)?,
+        packer: Packer::new(header.layout().block_type(), header.compression()),
         disk: Vec::new(),
         decompressor: Decompressor::new(header.compression()),
         walk: Walk::new(header.layout(), header.anonymised()),
@@ -188,6 +190,7 @@ struct Salvager<R, W, F> {
     source: Source<R>,
     header: Header,
     writer: Writer<W>,
+    packer: Packer,
     /// The payload of the current block as it is on disk.
     disk: Vec<u8>,
     decompressor: Decompressor,
@@ -283,7 +286,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         let whole = self.kept.wrong.is_none() && self.kept.records == block.records;
         let wrong = match (self.kept.wrong.take(), checked) {
             (None, Ok(())) if whole => {
-                self.writer.as_it_is(block, &self.disk)?;
+                self.writer.data(&[&block.to_bytes()[..], &self.disk].concat(), 1)?;
                 self.copied.0 += u64::from(self.kept.records);
                 self.copied.1 += end - at;
                 self.done.blocks += 1;
@@ -447,22 +450,11 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         } else {
             self.claimed(block, end - at).map(|claimed| claimed.saturating_sub(kept))
         };
-        let mut rest = &self.kept.bytes[..];
-        while !rest.is_empty() {
-            let (mut length, mut records) = (0, 0);
-            while let Ok((_, record)) = frame(&rest[length..])
-                && (length == 0 || length + record.len() <= FLUSH)
-            {
-                length += record.len();
-                records += 1;
-            }
-            if length == 0 {
-                // Unreached: each of them was framed before.
-                break;
-            }
-            self.writer.compressed(self.header.layout().block_type(), records, &rest[..length])?;
-            rest = &rest[length..];
-        }
+        self.packer.clear();
+        self.packer.push_all(&self.kept.bytes);
+        self.packer.pack().map_err(|kind| Error::at(at, kind))?;
+        let (whole, blocks) = self.packer.packed();
+        self.writer.data(whole, blocks)?;
         self.done.blocks += 1;
         self.count_kept();
         self.lose(at, end, (kept, missing), wrong);
@@ -598,14 +590,10 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         self.done.stat_before = self.done.stat_before.filter(|&before| before != Stat::default());
         if self.header.layout() == Layout::Two {
             let ident = self.ident.as_deref().unwrap_or(b"none");
-            let plain = appendix(ident, stat);
-            let mut compressor = Compressor::new(self.header.compression());
-            let wrong = |kind| Error::at(0, kind);
-            let disk = compressor.compress(&plain).map_err(wrong)?;
-            let block_type = Layout::Two.block_type();
-            // Less than 300 bytes.
-            let size = disk.len() as u32;
-            self.writer.appendix(BlockHeader { records: 2, size, block_type, flags: 0 }, disk)?;
+            self.packer.clear();
+            self.packer.push_all(&appendix(ident, stat));
+            self.packer.pack().map_err(|kind| Error::at(0, kind))?;
+            self.writer.appendix(self.packer.packed().0)?;
         }
         let header = self.header.with_stat(stat);
         self.done.blocks_written = self.writer.finish(&header)?;
@@ -775,6 +763,7 @@ mod tests {
         let header = Header::parse(layout, header).unwrap();
         let mut output = Cursor::new(Vec::new());
         let mut writer = Writer::new(&mut output, &header).unwrap();
+        let mut packer = Packer::new(layout.block_type(), compression);
         let mut flows = Vec::new();
         let mut counts = Vec::new();
         let mut stat = Stat::default();
@@ -797,7 +786,11 @@ mod tests {
                 records.push(flow);
             }
             let plain = records.concat();
-            writer.compressed(layout.block_type(), records.len() as u32, &plain).unwrap();
+            packer.clear();
+            packer.push_all(&plain);
+            packer.pack().unwrap();
+            let (whole, blocks) = packer.packed();
+            writer.data(whole, blocks).unwrap();
             counts.push(flows.len());
         }
         // What it counts is what a reader of the data alone counts.
@@ -805,12 +798,10 @@ mod tests {
             Layout::One => header,
             Layout::Two => {
                 stat.sequence_failures = 3;
-                let plain = appendix(b"home", stat);
-                let mut compressor = Compressor::new(compression);
-                let disk = compressor.compress(&plain).unwrap();
-                let block =
-                    BlockHeader { records: 2, size: disk.len() as u32, block_type: 3, flags: 0 };
-                writer.appendix(block, disk).unwrap();
+                packer.clear();
+                packer.push_all(&appendix(b"home", stat));
+                packer.pack().unwrap();
+                writer.appendix(packer.packed().0).unwrap();
                 header
             }
         };

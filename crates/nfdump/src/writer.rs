@@ -2,12 +2,12 @@
 //!
 //! Until then the output has the header of a file in progress (no blocks, no appendix), so that a
 //! rewrite that was cut short is never taken for a whole file, by us or by nfdump.
+//!
+//! Each write is one of whole blocks, so the output needs no buffer.
 
 use std::io::{Seek, SeekFrom, Write};
 
 use crate::{
-    block::BlockHeader,
-    compress::Compressor,
     error::{Error, ErrorKind},
     file::Header,
 };
@@ -18,7 +18,6 @@ pub(crate) struct Writer<W> {
     base: u64,
     /// The length of the file so far.
     length: u64,
-    compressor: Compressor,
     blocks: u32,
     appendix_blocks: u16,
     appendix_offset: u64,
@@ -28,15 +27,8 @@ impl<W: Write + Seek> Writer<W> {
     pub(crate) fn new(mut output: W, header: &Header) -> Result<Self, Error> {
         let base =
             output.stream_position().map_err(|error| Error::at(0, ErrorKind::Write(error)))?;
-        let mut writer = Self {
-            output,
-            base,
-            length: 0,
-            compressor: Compressor::new(header.compression()),
-            blocks: 0,
-            appendix_blocks: 0,
-            appendix_offset: 0,
-        };
+        let mut writer =
+            Self { output, base, length: 0, blocks: 0, appendix_blocks: 0, appendix_offset: 0 };
         writer.put(&header.with_counts(0, 0, 0))?;
         Ok(writer)
     }
@@ -49,32 +41,10 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// A data block as it is on disk.
-    pub(crate) fn as_it_is(&mut self, header: BlockHeader, disk: &[u8]) -> Result<(), Error> {
-        self.put(&header.to_bytes())?;
-        self.put(disk)?;
-        self.blocks += 1;
-        Ok(())
-    }
-
-    /// A data block of `plain` records, compressed here.
-    pub(crate) fn compressed(
-        &mut self,
-        block_type: u16,
-        records: u32,
-        plain: &[u8],
-    ) -> Result<(), Error> {
-        let length = self.length;
-        let wrong = |kind| Error::at(length, kind);
-        let disk = self.compressor.compress(plain).map_err(wrong)?;
-        // `plain` is 1 MiB and no method doubles it.
-        let header = BlockHeader { records, size: disk.len() as u32, block_type, flags: 0 };
-        // Not `put`, which would borrow the compressor, and with it the bytes, a second time.
-        let wrong = |error| Error::at(length, ErrorKind::Write(error));
-        self.output.write_all(&header.to_bytes()).map_err(wrong)?;
-        self.output.write_all(disk).map_err(wrong)?;
-        self.length += (BlockHeader::SIZE + disk.len()) as u64;
-        self.blocks += 1;
+    /// So many data blocks, one after another, as they go to disk.
+    pub(crate) fn data(&mut self, whole: &[u8], blocks: u32) -> Result<(), Error> {
+        self.put(whole)?;
+        self.blocks += blocks;
         Ok(())
     }
 
@@ -82,12 +52,11 @@ impl<W: Write + Seek> Writer<W> {
     ///
     /// It is copied, not compressed again: the file keeps its method, and a name changes neither
     /// the ident nor the statistics.
-    pub(crate) fn appendix(&mut self, header: BlockHeader, disk: &[u8]) -> Result<(), Error> {
+    pub(crate) fn appendix(&mut self, whole: &[u8]) -> Result<(), Error> {
         if self.appendix_blocks == 0 {
             self.appendix_offset = self.length;
         }
-        self.put(&header.to_bytes())?;
-        self.put(disk)?;
+        self.put(whole)?;
         self.appendix_blocks += 1;
         Ok(())
     }

@@ -2,14 +2,15 @@
 
 mod corpus;
 
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
 use corpus::{
     Seen, files, flows, good, made::file_of, nfdump_csv, nfdump_is_installed, nfdump_lines,
     nfdump_reads, nfdump_verifies,
 };
 use procflow_nfdump::{
-    Compression, Error, ErrorKind, Flow, Layout, Reader, RecordType, Summary, UserName, rewrite,
+    Compression, Error, ErrorKind, Flow, Layout, MOST_AT_ONCE, Reader, RecordType, Summary,
+    UserName, rewrite, rewrite_many,
 };
 
 fn rewritten(
@@ -65,6 +66,78 @@ fn a_file_in_which_nothing_is_named_comes_out_identical() {
         let kept = flows.iter().filter(|flow| flow.name.is_some()).count();
         assert_eq!((summary.kept, summary.named), (kept as u64, 0), "{name}");
         assert_eq!(summary.blocks, summary.blocks_written, "{name}");
+    }
+}
+
+#[test]
+fn any_number_of_deciders_write_the_same_file() {
+    for (name, file) in good() {
+        let (expected, summary) = rewritten(&file, name_half).unwrap();
+        for threads in [1, 2, 7] {
+            let decide = |flows: &[Flow<'_>], names: &mut [UserName]| {
+                assert!((1..=MOST_AT_ONCE).contains(&flows.len()) && flows.len() == names.len());
+                flows.iter().zip(names).for_each(|(flow, name)| name_half(flow, name));
+            };
+            let mut output = Cursor::new(Vec::new());
+            let found = rewrite_many(&file[..], &mut output, &mut vec![decide; threads]).unwrap();
+            assert!(output.into_inner() == expected, "{name}, {threads} threads");
+            assert_eq!(found, summary, "{name}, {threads} threads");
+        }
+    }
+}
+
+/// An LZ4 file of a thousand blocks, each with one record of no interest.
+fn thousand_blocks() -> Vec<u8> {
+    let mut file = b"\x0c\xa5\x02\x00".to_vec();
+    file.resize(36, 0);
+    file[16] = 3;
+    file.extend(1000_u32.to_le_bytes());
+    // Four literals, and no more.
+    file.extend([1, 0, 0, 0, 5, 0, 0, 0, 3, 0, 0, 0, 0x40, 99, 0, 4, 0].repeat(1000));
+    file
+}
+
+/// Takes so many bytes.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or_else(|| io::Error::other("full"))?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Full {
+    fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+#[test]
+fn an_error_ends_the_work_of_all_and_is_the_first() {
+    let mut file = thousand_blocks();
+    for threads in [1, 2, 7] {
+        let mut deciders = vec![|_: &[Flow<'_>], _: &mut [UserName]| (); threads];
+        let summary = rewrite_many(&file[..], Full(1 << 20), &mut deciders).unwrap();
+        assert_eq!((summary.blocks_written, summary.records), (1000, 1000));
+        let mut input = Cursor::new(&file);
+        let error = rewrite_many(&mut input, Full(40 + 9 * 17), &mut deciders).unwrap_err();
+        assert!(error.to_string().contains("full"), "{error}");
+        let read = input.position() as usize;
+        assert!(read <= 40 + (10 + threads) * 17, "{read} bytes were read");
+    }
+    // Two records that cannot be framed, and a payload that does not decompress behind them.
+    for block in [500, 501] {
+        file[40 + block * 17 + 15] = 3;
+    }
+    file[40 + 502 * 17 + 12] = 0xff;
+    for threads in [1, 2, 7] {
+        let mut deciders = vec![|_: &[Flow<'_>], _: &mut [UserName]| (); threads];
+        let error = rewrite_many(&file[..], Full(1 << 20), &mut deciders).unwrap_err();
+        assert_eq!((error.block(), error.record()), (Some(500), Some(0)), "{error}");
     }
 }
 
