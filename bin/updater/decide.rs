@@ -36,8 +36,10 @@ pub(crate) struct Decider<'a> {
     elsewhere: u64,
     asked: Vec<(FlowKey, Interval)>,
     found: Vec<[Found<'a>; 2]>,
+    /// What stands between the names of both ends.
+    between: UserName,
     /// What is written for a process, by [`One::number`].
-    names: Vec<Option<Box<str>>>,
+    names: Vec<Option<Box<UserName>>>,
 }
 
 impl<'a> Decider<'a> {
@@ -48,7 +50,10 @@ impl<'a> Decider<'a> {
         (again, missing): (bool, bool),
         report: Option<(&'a mut Report, String)>,
     ) -> Self {
+        let mut between = UserName::new();
+        between.set(">");
         Self {
+            between,
             join,
             wish,
             again,
@@ -95,19 +100,24 @@ impl<'a> Decider<'a> {
         if flow.user_name.is_some() || self.report.is_some() || unheard {
             return false;
         }
+        for end in ends {
+            if let Found::One(one) = end {
+                self.learn(one);
+            }
+        }
         match ends {
             [Found::One(source), Found::One(destination)] => {
-                let length = self.text(source).len() + 1 + self.text(destination).len();
-                if length > MOST {
+                let (sender, receiver) = (self.known(source), self.known(destination));
+                if sender.as_bytes().len() + 1 + receiver.as_bytes().len() > MOST {
                     return false;
                 }
-                name.set(self.text(source));
-                name.append(">");
-                name.append(self.text(destination));
+                name.append_name(sender);
+                name.append_name(&self.between);
+                name.append_name(receiver);
                 self.exact += 2;
             }
             [Found::One(one), nobody] | [nobody, Found::One(one)] if !nobody.is_tracked() => {
-                name.set(self.text(one));
+                name.append_name(self.known(one));
                 self.exact += 1;
                 self.elsewhere += 1;
             }
@@ -118,11 +128,20 @@ impl<'a> Decider<'a> {
         true
     }
 
-    fn text(&mut self, one: &One<'a>) -> &str {
-        let Self { names, join, wish, .. } = self;
-        names[one.number].get_or_insert_with(|| {
-            name_of(&join.owner(Found::One(*one)), wish.template, MOST).into()
-        })
+    /// Has what is written for a process ready.
+    #[inline]
+    fn learn(&mut self, one: &One<'a>) {
+        if self.names[one.number].is_none() {
+            let text = name_of(&self.join.owner(Found::One(*one)), self.wish.template, MOST);
+            let name = self.names[one.number].insert(Box::default());
+            name.set(&text);
+        }
+    }
+
+    /// What is written for a process, if it was learnt.
+    #[inline]
+    fn known(&self, one: &One<'a>) -> &UserName {
+        self.names[one.number].as_deref().unwrap_or(&NOTHING)
     }
 
     fn other(&mut self, at: usize, flow: &Flow<'_>, answer: Attribution, name_out: &mut UserName) {
@@ -145,6 +164,8 @@ impl<'a> Decider<'a> {
         }
     }
 }
+
+static NOTHING: UserName = UserName::new();
 
 /// What the join is asked about a flow.
 fn asked(flow: &Flow<'_>) -> (FlowKey, Interval) {

@@ -1,13 +1,14 @@
 //! How fast the updater names the flows of nfcapd files, beside nfdump copying the same flows with their
 //! names: `make bench-nfdump`.
 //!
-//! Every flow is a hit, the keys are random over a history of a million intervals, and both ends are
-//! looked up. What the updater needs for its start and for reading the history is measured with a file
+//! The keys are random over a history of a million intervals, and both ends of each flow are looked up.
+//! What the updater needs for its start and for reading the history is measured with a file
 //! of few flows, and taken off. Prints a table and, with `--json FILE`, JSON lines; `--make DIR` only makes
 //! files of this kind there. Without `--full` or
 //! `--short` it does nothing, so that `cargo test` passes by.
 
 mod files;
+mod zstd;
 
 use std::error::Error;
 use std::fs;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use files::World;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 
 type Trouble = Box<dyn Error>;
 
@@ -44,7 +46,7 @@ fn main() -> Result<(), Trouble> {
     let memory = Path::new("/dev/shm");
     let place = tempfile::tempdir_in(if memory.is_dir() { memory } else { Path::new("/tmp") })?;
     let bench =
-        Bench { place: place.path().to_owned(), flows, rounds: if has("--full") { 3 } else { 1 } };
+        Bench { place: place.path().to_owned(), flows, rounds: if has("--full") { 5 } else { 1 } };
     let rows = bench.run()?;
     let mut lines = String::new();
     for Row { what, value, unit, pass } in rows {
@@ -78,6 +80,20 @@ struct Row {
     pass: Option<bool>,
 }
 
+impl Row {
+    fn new(what: String, value: f64, unit: &'static str) -> Self {
+        Self { what, value, unit, pass: None }
+    }
+
+    fn at_least(self, bar: f64) -> Self {
+        Self { pass: Some(self.value >= bar), ..self }
+    }
+
+    fn at_most(self, bar: f64) -> Self {
+        Self { pass: Some(self.value <= bar), ..self }
+    }
+}
+
 /// What a program took.
 #[derive(Clone, Copy, Default)]
 struct Taken {
@@ -93,60 +109,157 @@ struct Bench {
     rounds: usize,
 }
 
+/// How a file is compressed.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Plain,
+    Lz4,
+    Zstd,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Lz4 => "LZ4",
+            Self::Zstd => "ZSTD",
+        }
+    }
+
+    /// Who does what is compared with.
+    fn peer(self) -> &'static str {
+        if self == Self::Zstd { "the zstd library alone" } else { "nfdump -w of the result" }
+    }
+}
+
 impl Bench {
+    fn at(&self, name: &str) -> PathBuf {
+        self.place.join(name)
+    }
+
     fn run(&self) -> Result<Vec<Row>, Trouble> {
-        let at = |name: &str| self.place.join(name);
         let world = World::new(500_000);
-        let full = self.rounds > 1;
-        world.write_history(&at("state"), &at("history"))?;
-        world.write_flows(&at("few"), 100, 100)?;
+        world.write_history(&self.at("state"), &self.at("history"))?;
+        world.write_flows(&self.at("few"), 100, 100)?;
         let mut rows = Vec::new();
-        let mut row = |what: String, value, unit, pass| rows.push(Row { what, value, unit, pass });
-        let million = f64::from(self.flows) / 1e6;
-        for (hits, what) in [(100, "every flow a hit"), (50, "half of them"), (0, "none")] {
-            let plain = at(&format!("plain-{hits}"));
+        for hits in [100, 50, 0] {
+            let plain = self.at("plain");
             world.write_flows(&plain, self.flows, hits)?;
-            let lz4 = at(&format!("lz4-{hits}"));
-            run(nfdump(&plain, &lz4).arg("-y"))?;
-            for (kind, file) in [("plain", &plain), ("LZ4", &lz4)] {
-                let (mut own, mut copies, mut start) = (Vec::new(), Vec::new(), Vec::new());
-                let named = at("named").join(file.file_name().ok_or("a name")?);
-                let copy = at("copy");
-                for _ in 0..self.rounds {
-                    // Nobody is to throw away what was there before.
-                    let _ = fs::remove_file(&named);
-                    start.push(self.updater(&at("few"))?);
-                    own.push(self.updater(file)?);
-                    let mut nfdump = nfdump(&named, &copy);
-                    copies.push(run(if kind == "LZ4" { nfdump.arg("-y") } else { &mut nfdump })?);
-                    fs::remove_file(&copy)?;
+            for kind in [Kind::Plain, Kind::Lz4, Kind::Zstd] {
+                let file = self.at(kind.name());
+                match kind {
+                    Kind::Plain => fs::rename(&plain, &file)?,
+                    Kind::Lz4 => {
+                        run(nfdump(&self.at(Kind::Plain.name()), &file).arg("-y")).map(drop)?
+                    }
+                    Kind::Zstd => zstd::compress(&self.at(Kind::Plain.name()), &file)?,
                 }
-                let (own, copy, start) = (middle(&own), middle(&copies), middle(&start));
-                let rate = million / (own.processor - start.processor);
-                let theirs = million / copy.processor;
-                row(format!("{kind}, {what}: updater"), rate, "M/cpu-s", None);
-                row(format!("{kind}, {what}: nfdump -w of the result"), theirs, "M/cpu-s", None);
-                let bar = (full && hits == 100).then_some(rate >= theirs);
-                row(format!("{kind}, {what}: ratio by processor"), rate / theirs, "x", bar);
-                let wall = copy.wall / (own.wall - start.wall);
-                let bar = (full && hits == 100).then_some(wall >= 1.0);
-                row(format!("{kind}, {what}: ratio by wall time"), wall, "x", bar);
-                row(format!("{kind}, {what}: updater's memory"), own.memory, "MiB", None);
-                row(
-                    format!("{kind}, {what}: its memory with few flows"),
-                    start.memory,
-                    "MiB",
-                    None,
-                );
                 if hits == 100 {
-                    check_names(&named, self.flows)?;
+                    self.reading(kind, &file, &mut rows)?;
                 }
-                fs::remove_file(named)?;
+                self.naming(kind, hits, &file, &mut rows)?;
             }
-            fs::remove_file(plain)?;
-            fs::remove_file(lz4)?;
+            if hits == 100 {
+                self.memory(&world, &mut rows)?;
+            }
         }
         Ok(rows)
+    }
+
+    /// Who only reads: `updater show`, which reads every flow, beside nfdump with a filter that none
+    /// passes.
+    fn reading(&self, kind: Kind, file: &Path, rows: &mut Vec<Row>) -> Result<(), Trouble> {
+        let (mut own, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let mut show = Command::new(env!("CARGO_BIN_EXE_updater"));
+            own.push(run(show.args(["show", "--json"]).arg(file).stdout(Stdio::null()))?);
+            if kind != Kind::Zstd {
+                let mut nfdump = Command::new("nfdump");
+                nfdump.arg("-q").arg("-r").arg(file).arg("proto 255").stdout(Stdio::null());
+                theirs.push(run(&mut nfdump)?);
+            }
+        }
+        let rate = f64::from(self.flows) / 1e6 / least(&own).processor;
+        let what = format!("{}, read only", kind.name());
+        rows.push(Row::new(format!("{what}: updater show"), rate, "M/cpu-s"));
+        if kind != Kind::Zstd {
+            let theirs = f64::from(self.flows) / 1e6 / least(&theirs).processor;
+            rows.push(Row::new(format!("{what}: nfdump 'proto 255'"), theirs, "M/cpu-s"));
+            rows.push(Row::new(format!("{what}: ratio by processor"), rate / theirs, "x"));
+        }
+        Ok(())
+    }
+
+    /// Naming the flows of a file, beside what copies the result.
+    fn naming(
+        &self,
+        kind: Kind,
+        hits: u64,
+        file: &Path,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), Trouble> {
+        let (mut own, mut copies, mut start) = (Vec::new(), Vec::new(), Vec::new());
+        let named = self.at("named").join(kind.name());
+        let copy = self.at("copy");
+        for _ in 0..self.rounds {
+            // Nobody is to throw away what was there before.
+            let _ = fs::remove_file(&named);
+            start.push(self.updater(&self.at("few"))?);
+            own.push(self.updater(file)?);
+            let mut nfdump = nfdump(&named, &copy);
+            copies.push(match kind {
+                Kind::Plain => run(&mut nfdump)?,
+                Kind::Lz4 => run(nfdump.arg("-y"))?,
+                Kind::Zstd => zstd::alone(file, &named)?,
+            });
+            let _ = fs::remove_file(&copy);
+        }
+        let (own, copy, start) = (least(&own), least(&copies), least(&start));
+        let million = f64::from(self.flows) / 1e6;
+        let rate = million / (own.processor - start.processor);
+        let theirs = million / copy.processor;
+        let what = format!("{}, {hits} % hits", kind.name());
+        let judged = |row: Row| if hits == 100 && self.is_full() { row.at_least(1.0) } else { row };
+        rows.push(Row::new(format!("{what}: updater"), rate, "M/cpu-s"));
+        rows.push(Row::new(format!("{what}: {}", kind.peer()), theirs, "M/cpu-s"));
+        rows.push(judged(Row::new(format!("{what}: ratio by processor"), rate / theirs, "x")));
+        let wall = copy.wall / (own.wall - start.wall);
+        rows.push(judged(Row::new(format!("{what}: ratio by wall time"), wall, "x")));
+        if hits == 100 && kind != Kind::Zstd {
+            check_names(&named, self.flows)?;
+        }
+        fs::remove_file(named)?;
+        Ok(())
+    }
+
+    /// The most memory at once, with files of a million flows and of six.
+    fn memory(&self, world: &World, rows: &mut Vec<Row>) -> Result<(), Trouble> {
+        let base = self.updater(&self.at("few"))?.memory;
+        rows.push(Row::new("memory with 100 flows".to_owned(), base, "MiB"));
+        world.write_flows(&self.at("sixth"), self.flows / 6, 100)?;
+        for kind in [Kind::Plain, Kind::Lz4, Kind::Zstd] {
+            let (all, sixth) = (self.at(kind.name()), self.at("sixth-of-it"));
+            match kind {
+                Kind::Plain => fs::copy(self.at("sixth"), &sixth).map(drop)?,
+                Kind::Lz4 => run(nfdump(&self.at("sixth"), &sixth).arg("-y")).map(drop)?,
+                Kind::Zstd => zstd::compress(&self.at("sixth"), &sixth)?,
+            }
+            let million = f64::from(self.flows) / 1e6;
+            let [less, more] = [(&sixth, million / 6.0), (&all, million)].map(|(file, flows)| {
+                let taken = self.updater(file)?;
+                let what = format!("{}, memory with {flows:.1} M flows", kind.name());
+                rows.push(Row::new(what, taken.memory, "MiB"));
+                Ok::<_, Trouble>(taken.memory)
+            });
+            let what = format!("{}, memory: six times as many flows take", kind.name());
+            let row = Row::new(what, more? / less?, "x");
+            rows.push(if self.is_full() { row.at_most(1.1) } else { row });
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.rounds > 1
     }
 
     /// Names the flows of a file into the directory `named`.
@@ -167,12 +280,14 @@ fn nfdump(from: &Path, to: &Path) -> Command {
     nfdump
 }
 
+fn seconds(time: TimeVal) -> f64 {
+    time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6
+}
+
 /// Runs a program to its end.
 fn run(command: &mut Command) -> Result<Taken, Trouble> {
     let processor = || -> Result<f64, Trouble> {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-        let seconds =
-            |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
         Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
     };
     let (before, began) = (processor()?, Instant::now());
@@ -196,11 +311,15 @@ fn run(command: &mut Command) -> Result<Taken, Trouble> {
     Ok(Taken { processor: processor()? - before, wall, memory })
 }
 
-/// The middle by processor time.
-fn middle(all: &[Taken]) -> Taken {
-    let mut all = all.to_vec();
-    all.sort_by(|a, b| a.processor.total_cmp(&b.processor));
-    all.get(all.len() / 2).copied().unwrap_or_default()
+/// The least of each: what it takes when nothing else disturbs it, least of all a host that has no memory
+/// at hand.
+fn least(all: &[Taken]) -> Taken {
+    let most = Taken { processor: f64::MAX, wall: f64::MAX, memory: f64::MAX };
+    all.iter().fold(most, |least, one| Taken {
+        processor: least.processor.min(one.processor),
+        wall: least.wall.min(one.wall),
+        memory: least.memory.min(one.memory),
+    })
 }
 
 /// Whether nfdump sees the names: all of them, by its own filter.

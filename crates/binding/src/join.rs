@@ -5,6 +5,7 @@
 //! accesses to memory, so many at a time that the processor waits for them together. All others are put
 //! to [`Join::attribute`], which knows every rule of `docs/attribution.md`; both give the same answers.
 
+use std::hint::black_box;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use crate::clock::BootTime;
 use crate::histories::Histories;
 use crate::history::{History, address_key};
 use crate::kernel::Speaker;
+use crate::leaves::Interval as Leaf;
 use crate::process::{Process, ProcessKey};
 use crate::question::{Budget, End, Question};
 use crate::socket::NamespaceId;
 use crate::translated::Turned;
-use crate::tree::{Number, Paths, Sought};
+use crate::tree::{Bucket, Number, Paths, Sought};
 use crate::vantage::{Place, Vantage, WhichNamespace};
 use crate::verdict::Verdict;
 
@@ -31,8 +33,8 @@ use crate::verdict::Verdict;
 pub struct Join<'a> {
     histories: Vec<Ready<'a>>,
     vantage: &'a Vantage,
-    /// Who holds, or held, an address, under [`address_key`].
-    places: HashMap<IpAddr, SmallVec<[Held; 1]>>,
+    /// Who holds, or held, an address, under [`bits`] of it.
+    places: HashMap<u128, SmallVec<[Held; 1]>>,
     /// The histories that know of translations.
     translating: Vec<usize>,
     /// How many numbers [`One::number`] gives.
@@ -100,13 +102,29 @@ impl Found<'_> {
 const TOGETHER: usize = 64;
 
 /// What the first look at an end says.
+#[derive(Clone, Copy)]
 enum First {
     /// No tracked place has the address.
     Elsewhere,
     /// If a socket of one process is at this place, it is the answer.
-    Look { history: usize, namespace: NamespaceId, sought: Sought, stretch: Stretch },
+    Look(usize),
     /// Ask.
     Ask,
+}
+
+/// Some ends, and their places, in the steps of looking for them.
+struct Looks<'j, 'a> {
+    firsts: Vec<First>,
+    looks: Vec<Look<'j>>,
+    buckets: Vec<&'a Bucket>,
+    leaves: Vec<&'a Leaf>,
+}
+
+/// A place that is looked at.
+struct Look<'j> {
+    sought: Sought,
+    held: &'j Held,
+    stretch: Stretch,
 }
 
 /// A flow's time in one history.
@@ -138,7 +156,7 @@ impl<'a> Join<'a> {
                     since,
                     until,
                 };
-                join.places.entry(address_key(address)).or_default().push(held);
+                join.places.entry(bits(address)).or_default().push(held);
             }
             if history.translates() {
                 join.translating.push(number);
@@ -187,47 +205,45 @@ impl<'a> Join<'a> {
 
     /// Who was behind both ends of each flow: the source, then the destination. Appended to `answers`.
     pub fn attribute_all(&self, flows: &[(FlowKey, Interval)], answers: &mut Vec<[Found<'a>; 2]>) {
-        let mut firsts: Vec<First> = Vec::with_capacity(2 * TOGETHER);
+        let mut looks = Looks {
+            firsts: Vec::with_capacity(2 * TOGETHER),
+            looks: Vec::with_capacity(2 * TOGETHER),
+            buckets: Vec::with_capacity(2 * TOGETHER),
+            leaves: Vec::with_capacity(2 * TOGETHER),
+        };
         for flows in flows.chunks(TOGETHER) {
-            firsts.clear();
-            for (key, interval) in flows {
-                firsts.push(self.first(key, *interval));
-                firsts.push(self.first(&key.reversed(), *interval));
-            }
+            looks.firsts.clear();
+            looks.looks.clear();
+            looks.buckets.clear();
+            looks.leaves.clear();
             // Each step for all of them: none waits for another one's memory.
-            let mut touched = 0;
-            for (paths, sought) in self.looks(&mut firsts) {
-                touched ^= paths.touch_slot(sought);
+            for (key, interval) in flows {
+                for sent in [true, false] {
+                    let first = self.first(key, sent, *interval, &mut looks);
+                    looks.firsts.push(first);
+                }
             }
-            for (paths, sought) in self.looks(&mut firsts) {
-                paths.approach(sought);
+            let Looks { firsts, looks, buckets, leaves } = &mut looks;
+            black_box(buckets.iter().fold(0, |all, bucket| all ^ bucket.touch()));
+            for (look, bucket) in looks.iter_mut().zip(&*buckets) {
+                let paths = &self.histories[look.held.history].paths;
+                leaves.extend(paths.approach(&mut look.sought, bucket));
             }
-            for (paths, sought) in self.looks(&mut firsts) {
-                touched ^= paths.touch_leaf(sought);
-            }
-            std::hint::black_box(touched);
-            let mut ends =
-                firsts.iter().zip(flows.iter().flat_map(|flow| [(flow, true), (flow, false)]));
-            while let (Some(source), Some(destination)) = (ends.next(), ends.next()) {
-                let end = |(first, (flow, sent)): (&First, (&(FlowKey, Interval), bool))| {
-                    let (key, interval) = flow;
-                    self.finish(first)
-                        .unwrap_or_else(|| Found::Owner(self.end(key, *interval, sent)))
+            black_box(leaves.iter().fold(0, |all, leaf| all ^ leaf.touch()));
+            for ((key, interval), firsts) in flows.iter().zip(firsts.chunks_exact(2)) {
+                let end = |first: First, sent| {
+                    let found = match first {
+                        First::Elsewhere => {
+                            return Found::Owner(Owner::Unknown(Reason::NotThisHost));
+                        }
+                        First::Look(at) => self.finish(&looks[at]),
+                        First::Ask => None,
+                    };
+                    found.unwrap_or_else(|| Found::Owner(self.end(key, *interval, sent)))
                 };
-                answers.push([end(source), end(destination)]);
+                answers.push([end(firsts[0], true), end(firsts[1], false)]);
             }
         }
-    }
-
-    /// Those of some that are looked for, and how.
-    fn looks<'b>(
-        &'b self,
-        firsts: &'b mut [First],
-    ) -> impl Iterator<Item = (&'b Paths<'a>, &'b mut Sought)> {
-        firsts.iter_mut().filter_map(|first| match first {
-            First::Look { history, sought, .. } => Some((&self.histories[*history].paths, sought)),
-            _ => None,
-        })
     }
 
     /// Who was behind both ends of a flow.
@@ -237,18 +253,30 @@ impl<'a> Join<'a> {
         Attribution { source, destination }
     }
 
-    /// Where to look for an end, if one look can be enough.
-    fn first(&self, key: &FlowKey, interval: Interval) -> First {
-        let address = key.source.address();
-        if !key.protocol.has_ports() || is_never_elsewhere(address) {
+    /// Where to look for one end, if looking can be enough.
+    #[inline]
+    fn first<'j>(
+        &'j self,
+        key: &FlowKey,
+        sent: bool,
+        interval: Interval,
+        looks: &mut Looks<'j, 'a>,
+    ) -> First {
+        let FlowKey { protocol, source, destination } = key;
+        let (local, remote) = if sent { (source, destination) } else { (destination, source) };
+        let address = local.address();
+        if !protocol.has_ports() || is_never_elsewhere(address) {
             return First::Ask;
         }
         // An address that a translator has is on no interface, perhaps.
-        let knows = |&number: &usize| self.histories[number].history.turns_something(key);
+        let knows = |&number: &usize| {
+            let key = if sent { *key } else { key.reversed() };
+            self.histories[number].history.turns_something(&key)
+        };
         if self.translating.iter().any(knows) {
             return First::Ask;
         }
-        let held = match self.places.get(&address).map(SmallVec::as_slice) {
+        let held = match self.places.get(&bits(address)).map(SmallVec::as_slice) {
             None => return First::Elsewhere,
             Some([held]) => held,
             Some(_) => return First::Ask,
@@ -265,23 +293,20 @@ impl<'a> Join<'a> {
             return First::Elsewhere;
         }
         let Some(number) = held.number else { return First::Ask };
-        First::Look {
-            history: held.history,
-            namespace: held.namespace,
-            sought: paths.seek(number, key),
-            stretch: Stretch { first: *stretch.start(), last: *stretch.end() },
-        }
+        let Some((sought, bucket)) = paths.seek(number, *protocol, (local, remote)) else {
+            return First::Ask;
+        };
+        let stretch = Stretch { first: *stretch.start(), last: *stretch.end() };
+        looks.buckets.push(bucket);
+        looks.looks.push(Look { sought, held, stretch });
+        First::Look(looks.looks.len() - 1)
     }
 
-    /// The answer, if the first look was enough.
-    fn finish(&self, first: &First) -> Option<Found<'a>> {
-        let (history, namespace, sought, stretch) = match first {
-            First::Elsewhere => return Some(Found::Owner(Owner::Unknown(Reason::NotThisHost))),
-            First::Ask => return None,
-            First::Look { history, namespace, sought, stretch } => {
-                (*history, *namespace, sought, stretch)
-            }
-        };
+    /// The answer, if that look was enough.
+    #[inline]
+    fn finish(&self, look: &Look<'_>) -> Option<Found<'a>> {
+        let Look { sought, held, stretch } = look;
+        let Held { history, namespace, .. } = **held;
         let Ready { paths, told_until, constant, first, .. } = &self.histories[history];
         let (presence, owners) = paths.reach(sought)?;
         let (first_seen, last_seen) = (presence.first_seen(), presence.last_seen(*told_until));
@@ -305,7 +330,7 @@ impl<'a> Join<'a> {
         let budget = Budget::new();
         let Vantage { tolerance, granularity, .. } = *self.vantage;
         let address = end.key.source.address();
-        let places = self.places.get(&address_key(address)).map_or(&[][..], SmallVec::as_slice);
+        let places = self.places.get(&bits(address)).map_or(&[][..], SmallVec::as_slice);
         // Whoever does not know the address, and translates nothing, has no say.
         let mut numbers: SmallVec<[usize; 4]> = places.iter().map(|held| held.history).collect();
         numbers.extend_from_slice(&self.translating);
@@ -367,6 +392,15 @@ impl<'a> Join<'a> {
             })
         };
         if is_never_elsewhere(address) || own() { SmallVec::new() } else { all() }
+    }
+}
+
+/// Under which number an address is looked up.
+#[inline]
+fn bits(address: IpAddr) -> u128 {
+    match address_key(address) {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
     }
 }
 

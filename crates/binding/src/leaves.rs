@@ -24,6 +24,14 @@ pub(crate) struct Interval {
     pub(crate) dual_stack: bool,
 }
 
+impl Interval {
+    /// Anything that cannot be had without it.
+    #[inline]
+    pub(crate) fn touch(&self) -> u64 {
+        self.socket.0
+    }
+}
+
 impl Dated for Interval {
     fn presence(&self) -> &Presence {
         &self.presence
@@ -38,15 +46,33 @@ impl Dated for Interval {
     }
 }
 
-/// A node as it is kept: addresses as IPv6 has them (an IPv4 one mapped, RFC 4291 section 2.5.5.2, which
-/// no other canonical address is), and the namespace numbered.
+/// A node as it is kept: the namespace numbered, and in no more room than it needs. There is one way
+/// only to keep a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) enum Key {
+    /// The addresses are IPv4's, or the local one is and there is no peer.
+    Narrow(Narrow),
+    Wide(Wide),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Narrow {
+    local: u32,
+    /// 0 where there is no peer.
+    remote: u32,
+    ports: [u16; 2],
+    /// The namespace's number, the protocol's, and whether there is a peer.
+    place: u32,
+}
+
+/// The same with addresses as IPv6 has them (an IPv4 one mapped, RFC 4291 section 2.5.5.2, which no
+/// other canonical address is).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wide {
     local: [u64; 2],
     /// Unspecified where there is no peer.
     remote: [u64; 2],
     ports: [u16; 2],
-    /// The namespace's number, the protocol's, and whether there is a peer.
     place: u32,
 }
 
@@ -54,35 +80,49 @@ pub(crate) struct Key {
 pub(crate) const MOST_NAMESPACES: u32 = 1 << 23;
 
 impl Key {
+    #[inline]
     pub(crate) fn new(
         namespace: u32,
         protocol: Protocol,
         local: Endpoint,
         remote: Option<Endpoint>,
     ) -> Self {
-        let unspecified = IpAddr::from([0; 16]);
-        let (to, port) = remote.map_or((unspecified, 0), |end| (end.address(), end.port()));
-        Self {
-            local: words(local.address()),
-            remote: words(to),
-            ports: [local.port(), port],
-            place: namespace << 9 | u32::from(protocol.0) << 1 | u32::from(remote.is_some()),
+        let place = namespace << 9 | u32::from(protocol.0) << 1 | u32::from(remote.is_some());
+        let ports = [local.port(), remote.map_or(0, Endpoint::port)];
+        match (local.address(), remote.map(Endpoint::address)) {
+            (IpAddr::V4(local), None) => {
+                Self::Narrow(Narrow { local: local.to_bits(), remote: 0, ports, place })
+            }
+            (IpAddr::V4(local), Some(IpAddr::V4(remote))) => {
+                let [local, remote] = [local, remote].map(|address| address.to_bits());
+                Self::Narrow(Narrow { local, remote, ports, place })
+            }
+            (local, remote) => {
+                let remote = remote.unwrap_or(IpAddr::from([0; 16]));
+                Self::Wide(Wide { local: words(local), remote: words(remote), ports, place })
+            }
         }
     }
 
-    pub(crate) fn local(&self) -> [u64; 2] {
-        self.local
-    }
-
     pub(crate) fn namespace(&self) -> u32 {
-        self.place >> 9
+        match self {
+            Self::Narrow(Narrow { place, .. }) | Self::Wide(Wide { place, .. }) => place >> 9,
+        }
     }
 
+    #[inline]
     pub(crate) fn hash(&self, state: &RandomState) -> u64 {
-        let [here, there] = self.ports;
-        let ports = u64::from(here) << 48 | u64::from(there) << 32 | u64::from(self.place);
-        let ([a, b], [c, d]) = (self.local, self.remote);
-        state.hash_one((a, b, c, d, ports))
+        let rest = |[here, there]: [u16; 2], place: u32| {
+            u64::from(here) << 48 | u64::from(there) << 32 | u64::from(place)
+        };
+        match *self {
+            Self::Narrow(Narrow { local, remote, ports, place }) => {
+                state.hash_one((u64::from(local) << 32 | u64::from(remote), rest(ports, place)))
+            }
+            Self::Wide(Wide { local: [a, b], remote: [c, d], ports, place }) => {
+                state.hash_one((a, b, c, d, rest(ports, place)))
+            }
+        }
     }
 }
 
@@ -94,38 +134,6 @@ fn words(address: IpAddr) -> [u64; 2] {
     [(bits >> 64) as u64, bits as u64]
 }
 
-/// A key whose addresses are IPv4's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Narrow {
-    local: u32,
-    remote: u32,
-    ports: [u16; 2],
-    place: u32,
-}
-
-/// The upper part of a mapped IPv4 address' lower half.
-const MAPPED: u64 = 0xffff << 32;
-
-impl Key {
-    /// The same in less room, if its addresses are IPv4's (or the peer's is missing).
-    fn narrow(&self) -> Option<Narrow> {
-        let lower =
-            |[high, low]: [u64; 2]| (high == 0 && low & !LOWER == MAPPED).then_some(low as u32);
-        let local = lower(self.local)?;
-        let remote = if self.place & 1 == 0 { 0 } else { lower(self.remote)? };
-        Some(Narrow { local, remote, ports: self.ports, place: self.place })
-    }
-}
-
-impl Narrow {
-    fn widen(&self) -> Key {
-        let &Self { local, remote, ports, place } = self;
-        let mapped = |address: u32| [0, MAPPED | u64::from(address)];
-        let remote = if place & 1 == 0 { [0, 0] } else { mapped(remote) };
-        Key { local: mapped(local), remote, ports, place }
-    }
-}
-
 /// A line of memory.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -135,14 +143,14 @@ struct Line(Narrow, Interval);
 #[derive(Debug, Default)]
 pub(crate) struct Leaves {
     narrow: Vec<Line>,
-    wide: Vec<(Key, Interval)>,
+    wide: Vec<(Wide, Interval)>,
 }
 
 /// All leaves, to look at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SeenLeaves<'a> {
     narrow: &'a [Line],
-    wide: &'a [(Key, Interval)],
+    wide: &'a [(Wide, Interval)],
 }
 
 const WIDE: u32 = 1 << 30;
@@ -151,11 +159,22 @@ const WIDE: u32 = 1 << 30;
 pub(crate) const BEYOND: u32 = 1 << 31;
 
 impl<'a> SeenLeaves<'a> {
+    #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<(Key, &'a Interval)> {
         if number & WIDE == 0 {
-            self.narrow.get(number as usize).map(|Line(key, interval)| (key.widen(), interval))
+            self.narrow.get(number as usize).map(|line| (Key::Narrow(line.0), &line.1))
         } else {
-            self.wide.get((number & !WIDE) as usize).map(|(key, interval)| (*key, interval))
+            self.wide.get((number & !WIDE) as usize).map(|leaf| (Key::Wide(leaf.0), &leaf.1))
+        }
+    }
+
+    /// The same without its key; nothing of it is looked at.
+    #[inline]
+    pub(crate) fn interval(&self, number: u32) -> Option<&'a Interval> {
+        if number & WIDE == 0 {
+            self.narrow.get(number as usize).map(|line| &line.1)
+        } else {
+            self.wide.get((number & !WIDE) as usize).map(|leaf| &leaf.1)
         }
     }
 }
@@ -184,12 +203,12 @@ impl Leaves {
 
     /// Adds one; its number.
     pub(crate) fn push(&mut self, key: Key, interval: Interval) -> u32 {
-        match key.narrow() {
-            Some(narrow) => {
-                self.narrow.push(Line(narrow, interval));
+        match key {
+            Key::Narrow(key) => {
+                self.narrow.push(Line(key, interval));
                 number(self.narrow.len() - 1)
             }
-            None => {
+            Key::Wide(key) => {
                 self.wide.push((key, interval));
                 WIDE | number(self.wide.len() - 1)
             }
@@ -201,11 +220,11 @@ impl Leaves {
         let at = (taken & !WIDE) as usize;
         if taken & WIDE == 0 {
             let interval = self.narrow.swap_remove(at).1;
-            let moved = self.narrow.get(at).map(|line| line.0.widen());
+            let moved = self.narrow.get(at).map(|line| Key::Narrow(line.0));
             (interval, moved.map(|key| (key, number(self.narrow.len()))))
         } else {
             let interval = self.wide.swap_remove(at).1;
-            let moved = self.wide.get(at).map(|leaf| leaf.0);
+            let moved = self.wide.get(at).map(|leaf| Key::Wide(leaf.0));
             (interval, moved.map(|key| (key, WIDE | number(self.wide.len()))))
         }
     }
@@ -220,8 +239,8 @@ impl Leaves {
 
     /// All keys with their numbers.
     pub(crate) fn keys(&self) -> impl Iterator<Item = (Key, u32)> {
-        let narrow = self.narrow.iter().map(|line| line.0.widen()).zip(0..);
-        narrow.chain(self.wide.iter().map(|leaf| leaf.0).zip(WIDE..))
+        let narrow = self.narrow.iter().map(|line| Key::Narrow(line.0)).zip(0..);
+        narrow.chain(self.wide.iter().map(|leaf| Key::Wide(leaf.0)).zip(WIDE..))
     }
 
     pub(crate) fn intervals_mut(&mut self) -> impl Iterator<Item = &mut Interval> {
@@ -235,34 +254,40 @@ fn number(at: usize) -> u32 {
     u32::try_from(at).ok().filter(|&at| at < WIDE).expect("more intervals than memory")
 }
 
-const LOWER: u64 = 0xffff_ffff;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_leaf_is_a_line_or_80_bytes() {
-        assert_eq!((size_of::<Line>(), size_of::<(Key, Interval)>()), (64, 80));
+        assert_eq!((size_of::<Line>(), size_of::<(Wide, Interval)>()), (64, 80));
     }
 
     #[test]
-    fn what_fits_is_narrow_and_nothing_is_lost() {
+    fn what_fits_is_narrow_and_what_differs_is_told_apart() {
         let end = |address: &str, port| Endpoint::new(address.parse::<IpAddr>().unwrap(), port);
         let four = (end("10.0.0.1", 80), end("255.255.255.255", 9));
         let six = (end("2001:db8::1", 80), end("::", 0));
+        let mut all = Vec::new();
         for (local, remote, fits) in [
             (four.0, Some(four.1), true),
             (four.0, None, true),
+            (four.0, Some(end("0.0.0.0", 0)), true),
             (four.0, Some(six.0), false),
             (six.0, Some(four.0), false),
             (six.1, None, false),
+            (six.1, Some(six.1), false),
             (end("0.0.0.0", 53), None, true),
         ] {
-            let key = Key::new(7, Protocol::UDP, local, remote);
-            let narrow = key.narrow();
-            assert_eq!(narrow.is_some(), fits, "{local} {remote:?}");
-            assert!(narrow.is_none_or(|narrow| narrow.widen() == key), "{local} {remote:?}");
+            for (namespace, protocol) in
+                [(7, Protocol::UDP), (7, Protocol::TCP), (8, Protocol::UDP)]
+            {
+                let key = Key::new(namespace, protocol, local, remote);
+                assert_eq!(matches!(key, Key::Narrow(_)), fits, "{local} {remote:?}");
+                assert_eq!(key.namespace(), namespace);
+                assert!(!all.contains(&key), "{local} {remote:?}");
+                all.push(key);
+            }
         }
     }
 }

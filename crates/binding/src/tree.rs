@@ -3,7 +3,7 @@
 //!
 //! Most places only ever hold one interval, and there may be ten million of them. So an interval is 64 or
 //! 80 bytes and lies beside the others (`leaves.rs`); an open-addressed table of 8-byte slots finds it with two
-//! accesses to memory; owners are numbered, for few sets of them hold all the sockets. A place that held
+//! accesses to memory, one more if a line of the table ran over; owners are numbered, for few sets of them hold all the sockets. A place that held
 //! several has a [`Timeline`] of its own.
 //!
 //! Nothing here knows what an interval means for a flow: `matching.rs` does.
@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 use foldhash::HashMap;
 use foldhash::fast::RandomState;
-use procflow_core::{Endpoint, FlowKey, Protocol};
+use procflow_core::{Endpoint, Protocol};
 use smallvec::SmallVec;
 
 use crate::clock::BootTime;
@@ -65,11 +65,11 @@ pub(crate) struct Number(u32);
 ///
 /// To look for one is to wait twice for the memory: for the table, and for the leaf. Waiting for many
 /// at once takes hardly longer, if nothing that is decided lies between their accesses. So it is done in
-/// steps, each for all of them before the next one: [`Paths::seek`], [`Paths::touch_slot`],
-/// [`Paths::approach`], [`Paths::touch_leaf`], [`Paths::reach`].
+/// steps, each for all of them before the next one: [`Paths::seek`], [`Bucket::touch`],
+/// [`Paths::approach`], a touch of the interval, [`Paths::reach`].
 #[derive(Clone, Debug)]
 pub(crate) struct Paths<'a> {
-    slots: &'a [u64],
+    buckets: &'a [Bucket],
     leaves: SeenLeaves<'a>,
     state: RandomState,
 }
@@ -79,40 +79,61 @@ pub(crate) struct Paths<'a> {
 pub(crate) struct Sought {
     key: Key,
     hash: u64,
-    /// The leaf.
-    at: Option<u32>,
+    /// The leaf, as soon as it is known.
+    at: u32,
 }
 
 impl<'a> Paths<'a> {
-    /// Begins to look for the sockets that send what has this key and have its destination as their peer.
-    pub(crate) fn seek(&self, Number(namespace): Number, key: &FlowKey) -> Sought {
-        let key = Key::new(namespace, key.protocol, key.source, Some(key.destination));
+    /// Begins to look for the sockets at one end that have the other as their peer; where in the table.
+    #[inline]
+    pub(crate) fn seek(
+        &self,
+        Number(namespace): Number,
+        protocol: Protocol,
+        (local, remote): (&Endpoint, &Endpoint),
+    ) -> Option<(Sought, &'a Bucket)> {
+        let key = Key::new(namespace, protocol, *local, Some(*remote));
         let hash = key.hash(&self.state);
-        Sought { key, hash, at: None }
+        let bucket = self.buckets.get(home(self.buckets, hash))?;
+        Some((Sought { key, hash, at: NOWHERE }, bucket))
     }
 
-    /// Anything that cannot be had without the slot.
-    pub(crate) fn touch_slot(&self, sought: &Sought) -> u64 {
-        self.slots.get(home(self.slots, sought.hash)).copied().unwrap_or(0)
+    /// Looks into the table: the leaf, of which nothing is looked at yet.
+    #[inline]
+    pub(crate) fn approach(&self, sought: &mut Sought, bucket: &Bucket) -> Option<&'a Interval> {
+        sought.at = bucket.find(tag(sought.hash));
+        if sought.at == NOWHERE && bucket.is_full() {
+            sought.at = self.find_beyond(sought.hash);
+        }
+        // What is beyond all numbers is no leaf's, and neither is a branch.
+        self.leaves.interval(sought.at)
     }
 
-    pub(crate) fn approach(&self, sought: &mut Sought) {
-        sought.at = find(self.slots, sought.hash, |_| true).filter(|at| at & BRANCH == 0);
-    }
-
-    /// Anything that cannot be had without the leaf.
-    pub(crate) fn touch_leaf(&self, sought: &Sought) -> u64 {
-        let leaf = sought.at.and_then(|at| self.leaves.get(at));
-        leaf.map_or(0, |(key, interval)| interval.socket.0 ^ key.local()[1])
+    /// The number with a hash's tag, behind its first bucket.
+    #[cold]
+    fn find_beyond(&self, hash: u64) -> u32 {
+        let mut at = home(self.buckets, hash);
+        loop {
+            at = after(self.buckets, at);
+            let Some(bucket) = self.buckets.get(at) else { return NOWHERE };
+            let found = bucket.find(tag(hash));
+            if found != NOWHERE || !bucket.is_full() {
+                return found;
+            }
+        }
     }
 
     /// The node's only interval, and the number of its owner set; `None` too when there are several, or
-    /// when one look was not enough to find it.
+    /// when looking so was not enough to find it.
+    #[inline]
     pub(crate) fn reach(&self, sought: &Sought) -> Option<(&'a Presence, usize)> {
-        let (key, interval) = self.leaves.get(sought.at?)?;
+        let (key, interval) = self.leaves.get(sought.at)?;
         (key == sought.key).then_some((&interval.presence, interval.owners as usize))
     }
 }
+
+/// No leaf has this number.
+const NOWHERE: u32 = u32::MAX;
 
 /// A node that held several.
 #[derive(Debug)]
@@ -278,7 +299,11 @@ impl Tree {
 
     /// What is needed to look for many nodes at the same time.
     pub(crate) fn paths(&self) -> Paths<'_> {
-        Paths { slots: &self.table.slots, leaves: self.leaves.seen(), state: self.state.clone() }
+        Paths {
+            buckets: &self.table.buckets,
+            leaves: self.leaves.seen(),
+            state: self.state.clone(),
+        }
     }
 
     /// The owner sets, in the order of their numbers.
@@ -350,94 +375,132 @@ fn index(at: usize) -> u32 {
 }
 
 /// An open-addressed hash table with linear probing (D. Knuth, The Art of Computer Programming, volume
-/// 3, section 6.4, algorithm L) that leads from hashes to numbers. Nothing is ever taken out: what
-/// forgets makes a new one.
+/// 3, section 6.4, algorithm L), by buckets, that leads from hashes to numbers. Nothing is ever taken
+/// out: what forgets makes a new one. So what is not in a bucket that has room is nowhere.
 #[derive(Debug, Default)]
 struct Table {
-    /// The hash's lower half, and the number plus one; 0 where it is free.
-    slots: Vec<u64>,
+    buckets: Vec<Bucket>,
     used: usize,
+}
+
+/// Eight slots, a line of memory: tags of hashes, 0 where a slot is free, and the numbers, plus one.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Bucket {
+    tags: [u32; SLOTS],
+    numbers: [u32; SLOTS],
+}
+
+const SLOTS: usize = 8;
+
+impl Bucket {
+    /// The number with a tag, or [`NOWHERE`]. (What it gives where there are two is neither.)
+    #[inline]
+    fn find(&self, tag: u32) -> u32 {
+        // Without a branch, of which every second one would be foreseen wrongly.
+        let one = |(&found, &number): (&u32, &u32)| if found == tag { number } else { 0 };
+        let found = self.tags.iter().zip(&self.numbers).map(one).fold(0, |all, one| all | one);
+        found.wrapping_sub(1)
+    }
+
+    /// All numbers with a tag.
+    fn tagged(&self, tag: u32) -> impl Iterator<Item = u32> {
+        let slots = self.tags.iter().zip(&self.numbers);
+        slots.filter(move |&(&found, _)| found == tag).map(|(_, number)| number - 1)
+    }
+
+    /// Slots are taken in their order.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.tags[SLOTS - 1] != 0
+    }
+
+    /// Takes the first free slot.
+    fn put(&mut self, tag: u32, number: u32) {
+        if let Some(at) = self.tags.iter().position(|&tag| tag == 0) {
+            (self.tags[at], self.numbers[at]) = (tag, number + 1);
+        }
+    }
+
+    /// Anything that cannot be had without it.
+    #[inline]
+    pub(crate) fn touch(&self) -> u32 {
+        self.tags[0]
+    }
 }
 
 impl Table {
     fn with_room(entries: usize) -> Self {
-        Self { slots: vec![0; entries.saturating_mul(3) / 2 + 1], used: 0 }
+        let slots = entries.saturating_mul(3) / 2 + 1;
+        Self { buckets: vec![Bucket::default(); slots.div_ceil(SLOTS)], used: 0 }
     }
 
     /// Grows when one more would leave less than a quarter free; `hash` is that of a number within.
     fn make_room(&mut self, hash: impl Fn(u32) -> u64) {
-        if (self.used + 1) * 4 <= self.slots.len() * 3 {
+        if (self.used + 1) * 4 <= self.buckets.len() * SLOTS * 3 {
             return;
         }
         let former = std::mem::replace(self, Self::with_room((self.used + 8) * 5 / 4));
-        for slot in former.slots.into_iter().filter(|&slot| slot != 0) {
-            let number = number_in(slot);
+        let numbers = former.buckets.iter().flat_map(|bucket| bucket.numbers);
+        for number in numbers.filter(|&number| number != 0).map(|number| number - 1) {
             self.insert(hash(number), number);
         }
     }
 
     fn insert(&mut self, hash: u64, number: u32) {
-        let mut at = home(&self.slots, hash);
-        while self.slots[at] != 0 {
-            at = self.after(at);
+        let mut at = home(&self.buckets, hash);
+        while self.buckets[at].is_full() {
+            at = after(&self.buckets, at);
         }
-        self.slots[at] = slot(hash, number);
+        self.buckets[at].put(tag(hash), number);
         self.used += 1;
     }
 
-    /// Puts a number in the place of another one with the same hash.
+    /// Puts a number in the place of another one.
     fn replace(&mut self, hash: u64, former: u32, number: u32) {
-        let mut at = home(&self.slots, hash);
-        while self.slots[at] != slot(hash, former) {
-            if self.slots[at] == 0 {
+        let mut at = home(&self.buckets, hash);
+        while let Some(bucket) = self.buckets.get_mut(at) {
+            if let Some(found) = bucket.numbers.iter_mut().find(|found| **found == former + 1) {
+                *found = number + 1;
                 return;
             }
-            at = self.after(at);
+            if !bucket.is_full() {
+                return;
+            }
+            at = after(&self.buckets, at);
         }
-        self.slots[at] = slot(hash, number);
     }
 
     /// The number with a hash that is the right one.
     fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        find(&self.slots, hash, is_it)
-    }
-
-    fn after(&self, at: usize) -> usize {
-        after(&self.slots, at)
-    }
-}
-
-fn find(slots: &[u64], hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-    let mut at = home(slots, hash);
-    loop {
-        let found = *slots.get(at)?;
-        if found == 0 {
-            return None;
+        let mut at = home(&self.buckets, hash);
+        loop {
+            let bucket = self.buckets.get(at)?;
+            if let Some(number) = bucket.tagged(tag(hash)).find(|&number| is_it(number)) {
+                return Some(number);
+            }
+            if !bucket.is_full() {
+                return None;
+            }
+            at = after(&self.buckets, at);
         }
-        if found >> 32 == hash & LOWER && is_it(number_in(found)) {
-            return Some(number_in(found));
-        }
-        at = after(slots, at);
     }
 }
 
 /// Where a hash is looked for first: its upper half, scaled to the table.
-fn home(slots: &[u64], hash: u64) -> usize {
-    (((hash >> 32) * slots.len() as u64) >> 32) as usize
+#[inline]
+fn home(buckets: &[Bucket], hash: u64) -> usize {
+    (((hash >> 32) * buckets.len() as u64) >> 32) as usize
 }
 
-fn after(slots: &[u64], at: usize) -> usize {
-    if at + 1 == slots.len() { 0 } else { at + 1 }
+fn after(buckets: &[Bucket], at: usize) -> usize {
+    if at + 1 == buckets.len() { 0 } else { at + 1 }
 }
 
-const LOWER: u64 = 0xffff_ffff;
-
-fn slot(hash: u64, number: u32) -> u64 {
-    (hash & LOWER) << 32 | (u64::from(number) + 1)
-}
-
-fn number_in(slot: u64) -> u32 {
-    ((slot & LOWER) - 1) as u32
+/// Its lower half, but never 0, which is that of a free slot.
+#[inline]
+fn tag(hash: u64) -> u32 {
+    hash as u32 | 1
 }
 
 /// Sets of owners, each once.

@@ -15,7 +15,7 @@ use nom::{
 use crate::{
     error::ErrorKind,
     flow::{Flow, name_in},
-    name::UserName,
+    name::{FIELD, UserName},
     record::Slot,
 };
 
@@ -35,11 +35,7 @@ const NSEL_USER: u16 = 24;
 const GENERIC_FLOW_LENGTH: usize = 52;
 const IPV4_FLOW_LENGTH: usize = 12;
 const IPV6_FLOW_LENGTH: usize = 36;
-const NSEL_USER_LENGTH: usize = 72;
-
-/// The bytes of the name in element 24, its NUL included; two bytes of fill follow, and a name is
-/// never longer than fits in front of them.
-const NAME_ROOM: usize = 66;
+const NSEL_USER_LENGTH: usize = ELEMENT_HEADER + FIELD;
 
 /// A flow record's header, without the type and size of every record.
 struct RecordHeader {
@@ -251,12 +247,11 @@ pub(crate) fn append_renamed(record: &[u8], name: &UserName, output: &mut Vec<u8
 
 /// Closes the record from `start` on with element 24, and sets its size and count.
 fn append_name(start: usize, count: u16, name: &UserName, output: &mut Vec<u8>) {
-    output.extend_from_slice(&NSEL_USER.to_le_bytes());
-    output.extend_from_slice(&(NSEL_USER_LENGTH as u16).to_le_bytes());
-    let field = output.len();
-    output.resize(field + NSEL_USER_LENGTH - ELEMENT_HEADER, 0);
-    let name = name.fitting(NAME_ROOM);
-    output[field..field + name.len()].copy_from_slice(name);
+    let mut element = [0; NSEL_USER_LENGTH];
+    element[..2].copy_from_slice(&NSEL_USER.to_le_bytes());
+    element[2..4].copy_from_slice(&(NSEL_USER_LENGTH as u16).to_le_bytes());
+    element[ELEMENT_HEADER..].copy_from_slice(name.field());
+    output.extend_from_slice(&element);
     let size = (output.len() - start) as u16;
     output[start + 2..start + 4].copy_from_slice(&size.to_le_bytes());
     output[start + 4..start + 6].copy_from_slice(&(count + 1).to_le_bytes());

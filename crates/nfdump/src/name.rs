@@ -9,21 +9,28 @@ use std::fmt;
 /// The longest name, in bytes, without its NUL.
 const LONGEST: usize = 65;
 
+/// Room for a name and another one behind it, so that all bytes of one can be copied, whatever its length.
+const SPACE: usize = 136;
+
+/// What element 24 holds: the longest name, a NUL, and fill.
+pub(crate) const FIELD: usize = 68;
+
 /// The name to write into a flow; empty means "write none".
 ///
 /// Fill it with [`set`](Self::set) or with `write!`. What does not fit is cut off, and so is
 /// everything from a NUL on, since readers stop there.
 #[derive(Clone)]
 pub struct UserName {
-    bytes: [u8; LONGEST],
+    /// All 0 from the name's end on.
+    bytes: [u8; SPACE],
     length: usize,
     cut: bool,
 }
 
 impl UserName {
     /// An empty name.
-    pub fn new() -> Self {
-        Self { bytes: [0; LONGEST], length: 0, cut: false }
+    pub const fn new() -> Self {
+        Self { bytes: [0; SPACE], length: 0, cut: false }
     }
 
     /// Replaces the name.
@@ -37,10 +44,35 @@ impl UserName {
         self.push(text);
     }
 
+    /// Appends another name. This is the quickest way to put together what is written many times.
+    #[inline]
+    pub fn append_name(&mut self, other: &Self) {
+        if self.cut {
+            return;
+        }
+        if let Some(rest) = self.bytes[self.length..].first_chunk_mut::<LONGEST>()
+            && let Some(name) = other.bytes.first_chunk()
+        {
+            *rest = *name;
+        }
+        self.length += other.length;
+        self.cut = other.cut;
+        if self.length > LONGEST {
+            self.cut_to_fit();
+        }
+    }
+
+    #[cold]
+    fn cut_to_fit(&mut self) {
+        self.cut = true;
+        self.length = whole_characters(&self.bytes, LONGEST);
+        self.bytes[self.length..].fill(0);
+    }
+
     /// Makes the name empty again.
+    #[inline]
     pub fn clear(&mut self) {
-        self.length = 0;
-        self.cut = false;
+        *self = Self::new();
     }
 
     /// The name so far.
@@ -59,12 +91,13 @@ impl UserName {
         if name.len() < room {
             return name;
         }
-        let mut end = room.saturating_sub(1);
-        // Continuation bytes are 10xxxxxx: a cut in front of one would split a character.
-        while end > 0 && name[end] & 0xc0 == 0x80 {
-            end -= 1;
-        }
-        &name[..end]
+        &name[..whole_characters(name, room.saturating_sub(1))]
+    }
+
+    /// The name as element 24 holds it.
+    #[inline]
+    pub(crate) fn field(&self) -> &[u8; FIELD] {
+        self.bytes.first_chunk().unwrap_or(&[0; FIELD])
     }
 
     /// Appends; after a cut nothing more is taken, else "long…x" could end in a later piece.
@@ -89,6 +122,16 @@ impl UserName {
         self.bytes[self.length..self.length + end].copy_from_slice(&text.as_bytes()[..end]);
         self.length += end;
     }
+}
+
+/// How many of the first `most` bytes are whole characters.
+fn whole_characters(name: &[u8], most: usize) -> usize {
+    let mut end = most;
+    // Continuation bytes are 10xxxxxx: a cut in front of one would split a character.
+    while end > 0 && name[end] & 0xc0 == 0x80 {
+        end -= 1;
+    }
+    end
 }
 
 impl Default for UserName {
@@ -124,6 +167,38 @@ mod tests {
         assert_eq!(name.as_bytes(), "ä".repeat(32).as_bytes());
         write!(name, "x").unwrap();
         assert_eq!(name.as_bytes().len(), 64, "nothing is added after a cut");
+    }
+
+    #[test]
+    fn names_are_put_together_as_texts_are() {
+        let texts = [
+            "",
+            "a",
+            ">",
+            "ntpd",
+            "ä",
+            "ng\0inx",
+            &"x".repeat(64),
+            &"ä".repeat(40),
+            &"プ".repeat(21),
+        ];
+        for first in texts {
+            for second in texts {
+                for third in texts {
+                    let (mut name, mut expected) = (UserName::new(), UserName::new());
+                    for text in [first, second, third] {
+                        expected.append(text);
+                        let mut part = UserName::new();
+                        part.set(text);
+                        name.append_name(&part);
+                    }
+                    assert_eq!(name.as_bytes(), expected.as_bytes(), "{first} {second} {third}");
+                    assert_eq!((name.bytes, name.cut), (expected.bytes, expected.cut));
+                    let (text, rest) = name.field().split_at(name.as_bytes().len());
+                    assert!(text == name.as_bytes() && rest.iter().all(|&byte| byte == 0));
+                }
+            }
+        }
     }
 
     #[test]

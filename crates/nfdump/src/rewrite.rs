@@ -418,7 +418,7 @@ impl<'a, F: FnMut(&[Flow<'_>], &mut [UserName])> Naming<'a, F> {
 
 /// The most flows that [`rewrite_many`] hands over at once: what belongs to so many stays in the
 /// processor's caches.
-pub const MOST_AT_ONCE: usize = 256;
+pub const MOST_AT_ONCE: usize = 64;
 
 /// The most a name adds to a record: element 24 or extension 43, 72 bytes either way.
 const MOST_ADDED: usize = 72;
