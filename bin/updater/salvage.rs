@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,9 +21,6 @@ use crate::unfinished::{Unfinished, open_directory};
 
 /// How many losses are told one by one; an honest file has a few.
 const MOST: usize = 1000;
-
-/// How much is written at a time, in bytes.
-const BUFFER: usize = 1 << 20;
 
 /// Why nothing was salvaged.
 #[derive(Debug, thiserror::Error)]
@@ -86,11 +83,8 @@ fn write(path: &Path, new: &Path, lost: impl FnMut(&Loss)) -> Result<Salvaged, S
     let parent = new.parent().filter(|parent| *parent != OsStr::new(""));
     let directory = open_directory(parent.unwrap_or(Path::new("."))).map_err(io(new))?;
     let unfinished = Unfinished::create(&directory).map_err(io(new))?;
-    let mut writer = BufWriter::with_capacity(BUFFER, &unfinished.file);
-    let done = procflow_nfdump::salvage(damaged, &mut writer, lost)
+    let done = procflow_nfdump::salvage(damaged, &unfinished.file, lost)
         .map_err(|source| SalvageError::File { path: path.to_owned(), source })?;
-    writer.flush().map_err(io(new))?;
-    drop(writer);
     let mode = Permissions::from_mode(meta.permissions().mode() & 0o777);
     unfinished.file.set_permissions(mode).map_err(io(new))?;
     unfinished.file.sync_all().map_err(io(new))?;

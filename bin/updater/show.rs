@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,9 +24,6 @@ use crate::harmless;
 /// How many user names are shown.
 const NAMES: usize = 10;
 
-/// How much is read at a time, in bytes.
-const BUFFER: usize = 1 << 20;
-
 /// Shows all files. The exit code says whether all could be read to their ends.
 pub(crate) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
     let mut output = BufWriter::new(io::stdout().lock());
@@ -35,7 +32,7 @@ pub(crate) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
         let shown = File::open(path)
             .map_err(|error| (error.to_string(), None))
             .and_then(|file| {
-                let reader = Reader::new(BufReader::with_capacity(BUFFER, file));
+                let reader = Reader::new(file);
                 reader.map_err(|error| (error.to_string(), Some(error)))
             })
             .map(|reader| Shown::new(path, reader.unfinished()));
@@ -82,7 +79,7 @@ pub(crate) fn print_json(output: &mut impl Write, value: &impl Serialize) -> io:
 struct Shown<'a> {
     path: &'a Path,
     header: Header,
-    reader: Reader<BufReader<File>>,
+    reader: Reader<File>,
     tally: Tally,
     error: Option<Error>,
 }
@@ -97,7 +94,7 @@ struct Block {
 }
 
 impl<'a> Shown<'a> {
-    fn new(path: &'a Path, reader: Reader<BufReader<File>>) -> Self {
+    fn new(path: &'a Path, reader: Reader<File>) -> Self {
         let header = reader.header().clone();
         let tally = Tally::new(header.layout());
         Self { path, header, reader, tally, error: None }

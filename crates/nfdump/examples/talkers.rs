@@ -2,13 +2,13 @@
 //!
 //!     cargo run -p procflow-nfdump --example talkers -- nfcapd.202611210110
 
-use std::{collections::HashMap, env, error::Error, fs::File, io::BufReader};
+use std::{collections::HashMap, env, error::Error, fs::File};
 
 use procflow_nfdump::{Reader, Tally};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args_os().nth(1).ok_or("usage: talkers FILE")?;
-    let mut reader = Reader::new(BufReader::new(File::open(path)?))?;
+    let mut reader = Reader::new(File::open(path)?)?;
     let mut tally = Tally::new(reader.header().layout());
     let mut bytes: HashMap<String, u64> = HashMap::new();
     while let Some(block) = reader.next_block()? {
