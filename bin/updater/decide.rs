@@ -34,8 +34,6 @@ pub(crate) struct Decider<'a> {
     /// because they are nearly all.
     exact: u64,
     elsewhere: u64,
-    asked: Vec<(FlowKey, Interval)>,
-    found: Vec<[Found<'a>; 2]>,
     /// What stands between the names of both ends.
     between: UserName,
     /// What is written for a process, by [`One::number`].
@@ -62,8 +60,6 @@ impl<'a> Decider<'a> {
             seen: Summary::default(),
             exact: 0,
             elsewhere: 0,
-            asked: Vec::new(),
-            found: Vec::new(),
             names: vec![None; join.numbers()],
         }
     }
@@ -77,25 +73,25 @@ impl<'a> Decider<'a> {
 
     /// Names some flows. The names are empty; those that stay so are not written.
     pub(crate) fn decide(&mut self, flows: &[Flow<'_>], names: &mut [UserName]) {
-        self.asked.clear();
-        self.asked.extend(flows.iter().filter(|flow| !flow.anonymised).map(asked));
-        let mut found = std::mem::take(&mut self.found);
-        self.join.attribute_all(&self.asked, &mut found);
-        self.seen.flows.read += flows.len() as u64;
-        self.seen.flows.anonymised += (flows.len() - found.len()) as u64;
-        let named = flows.iter().zip(names).filter(|(flow, _)| !flow.anonymised);
-        for (at, ((flow, name), ends)) in named.zip(found.drain(..)).enumerate() {
-            if !self.plain(flow, &ends, name) {
-                let answer = ends.map(|end| self.join.owner(end));
-                let [source, destination] = answer;
-                self.other(at, flow, Attribution { source, destination }, name);
-            }
-        }
-        self.found = found;
+        let join = self.join;
+        join.attribute_all(
+            flows.len(),
+            |at| asked(&flows[at]),
+            |at, ends| {
+                self.seen.flows.read += 1;
+                let (flow, name) = (&flows[at], &mut names[at]);
+                if flow.anonymised {
+                    self.seen.flows.anonymised += 1;
+                } else if !self.plain(flow, &ends, name) {
+                    let [source, destination] = ends.map(|end| join.owner(end));
+                    self.other(flow, Attribution { source, destination }, name);
+                }
+            },
+        );
     }
 
     /// Names a flow of which each end is one process', or nobody's here; whether it is such a flow.
-    fn plain(&mut self, flow: &Flow<'_>, ends: &[Found<'a>; 2], name: &mut UserName) -> bool {
+    fn plain(&mut self, flow: &Flow<'_>, ends: &[Found; 2], name: &mut UserName) -> bool {
         let unheard = self.again && self.missing;
         if flow.user_name.is_some() || self.report.is_some() || unheard {
             return false;
@@ -116,7 +112,7 @@ impl<'a> Decider<'a> {
                 name.append_name(receiver);
                 self.exact += 2;
             }
-            [Found::One(one), nobody] | [nobody, Found::One(one)] if !nobody.is_tracked() => {
+            [Found::One(one), Found::Elsewhere] | [Found::Elsewhere, Found::One(one)] => {
                 name.append_name(self.known(one));
                 self.exact += 1;
                 self.elsewhere += 1;
@@ -130,26 +126,26 @@ impl<'a> Decider<'a> {
 
     /// Has what is written for a process ready.
     #[inline]
-    fn learn(&mut self, one: &One<'a>) {
-        if self.names[one.number].is_none() {
+    fn learn(&mut self, one: &One) {
+        if self.names[one.number()].is_none() {
             let text = name_of(&self.join.owner(Found::One(*one)), self.wish.template, MOST);
-            let name = self.names[one.number].insert(Box::default());
+            let name = self.names[one.number()].insert(Box::default());
             name.set(&text);
         }
     }
 
     /// What is written for a process, if it was learnt.
     #[inline]
-    fn known(&self, one: &One<'a>) -> &UserName {
-        self.names[one.number].as_deref().unwrap_or(&NOTHING)
+    fn known(&self, one: &One) -> &UserName {
+        self.names[one.number()].as_deref().unwrap_or(&NOTHING)
     }
 
-    fn other(&mut self, at: usize, flow: &Flow<'_>, answer: Attribution, name_out: &mut UserName) {
+    fn other(&mut self, flow: &Flow<'_>, answer: Attribution, name_out: &mut UserName) {
         self.seen.count(&answer);
         let waits = self.again && may_get_better(&answer, self.missing);
         let name = name(&answer, self.wish.template, self.wish.miss).filter(|_| !waits);
         if let Some((report, file)) = &mut self.report {
-            report.add(file, flow, &self.asked[at].0, &answer, name.as_deref());
+            report.add(file, flow, &asked(flow).0, &answer, name.as_deref());
         }
         let flows = &mut self.seen.flows;
         match (name, flow.user_name) {

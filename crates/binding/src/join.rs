@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
-use procflow_core::{FlowKey, Interval, Timestamp};
+use procflow_core::{FlowKey, Interval, Protocol, Timestamp};
 use smallvec::SmallVec;
 
 use crate::attribute::{Attribution, Holder, Owner, Quality, Reason, is_never_elsewhere};
@@ -19,7 +19,7 @@ use crate::clock::BootTime;
 use crate::histories::Histories;
 use crate::history::{History, address_key};
 use crate::kernel::Speaker;
-use crate::leaves::Interval as Leaf;
+use crate::leaves::{Interval as Leaf, bits};
 use crate::process::{Process, ProcessKey};
 use crate::question::{Budget, End, Question};
 use crate::socket::NamespaceId;
@@ -33,12 +33,12 @@ use crate::verdict::Verdict;
 pub struct Join<'a> {
     histories: Vec<Ready<'a>>,
     vantage: &'a Vantage,
-    /// Who holds, or held, an address, under [`bits`] of it.
+    /// Who holds, or held, an address, under [`bits`] of its [`address_key`].
     places: HashMap<u128, SmallVec<[Held; 1]>>,
     /// The histories that know of translations.
     translating: Vec<usize>,
     /// How many numbers [`One::number`] gives.
-    numbers: usize,
+    numbers: u32,
 }
 
 /// One history.
@@ -53,7 +53,7 @@ struct Ready<'a> {
     /// program all its life.
     constant: Vec<Option<&'a Arc<Process>>>,
     /// The number of the first of them.
-    first: usize,
+    first: u32,
 }
 
 /// A namespace with an address.
@@ -67,34 +67,32 @@ struct Held {
     until: BootTime,
 }
 
-/// Who was behind one end of a flow, as [`Join::attribute_all`] gives it.
+/// Who was behind one end of a flow, as [`Join::attribute_all`] gives it; [`Join::owner`] tells more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found<'a> {
+pub enum Found {
     /// One process alone, [`Quality::Exact`].
-    One(One<'a>),
+    One(One),
+    /// No tracked place: [`Reason::NotThisHost`].
+    Elsewhere,
     /// Anything else.
-    Owner(Owner),
+    Owner(Box<Owner>),
 }
 
 /// The one process behind an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct One<'a> {
-    /// Its facts, the same at all times.
-    pub process: &'a Arc<Process>,
-    /// Less than [`Join::numbers`], and the same for the same process whenever this join gives it: under
-    /// it a caller may keep what it made of the process.
-    pub number: usize,
-    history: usize,
+pub struct One {
+    number: u32,
     namespace: NamespaceId,
     /// When it is to be looked at.
     at: BootTime,
 }
 
-impl Found<'_> {
-    /// Whether it is a tracked place's.
+impl One {
+    /// Less than [`Join::numbers`], and the same for the same process whenever this join gives it: under
+    /// it a caller may keep what it made of the process. (One process may have several.)
     #[must_use]
-    pub fn is_tracked(&self) -> bool {
-        !matches!(self, Self::Owner(Owner::Unknown(Reason::NotThisHost)))
+    pub fn number(&self) -> usize {
+        self.number as usize
     }
 }
 
@@ -103,18 +101,28 @@ const TOGETHER: usize = 64;
 
 /// What the first look at an end says.
 #[derive(Clone, Copy)]
-enum First {
+enum First<'j> {
     /// No tracked place has the address.
     Elsewhere,
+    /// This one has it, perhaps not then.
+    Held(&'j Held),
     /// If a socket of one process is at this place, it is the answer.
     Look(usize),
     /// Ask.
     Ask,
 }
 
+/// A flow as it is looked for: with numbers for addresses, which take no time to compare.
+struct Sent {
+    ends: [(u128, u16); 2],
+    protocol: Protocol,
+    interval: Interval,
+}
+
 /// Some ends, and their places, in the steps of looking for them.
 struct Looks<'j, 'a> {
-    firsts: Vec<First>,
+    flows: Vec<Sent>,
+    firsts: Vec<First<'j>>,
     looks: Vec<Look<'j>>,
     buckets: Vec<&'a Bucket>,
     leaves: Vec<&'a Leaf>,
@@ -156,12 +164,12 @@ impl<'a> Join<'a> {
                     since,
                     until,
                 };
-                join.places.entry(bits(address)).or_default().push(held);
+                join.places.entry(bits(address_key(address))).or_default().push(held);
             }
             if history.translates() {
                 join.translating.push(number);
             }
-            let constant: Vec<_> = history
+            let mut constant: Vec<_> = history
                 .tree()
                 .owner_sets()
                 .map(|owners| match owners {
@@ -170,7 +178,12 @@ impl<'a> Join<'a> {
                 })
                 .collect();
             let first = join.numbers;
-            join.numbers += constant.len();
+            let more = u32::try_from(constant.len()).ok();
+            match more.and_then(|more| join.numbers.checked_add(more)) {
+                Some(numbers) => join.numbers = numbers,
+                // More sets of owners than memory: all are asked about.
+                None => constant.clear(),
+            }
             let (paths, told_until) = (history.tree().paths(), history.told_until());
             let offset = history.clock(vantage.clock).only_offset();
             let ready = Ready { history, paths, told_until, offset, constant, first };
@@ -182,17 +195,28 @@ impl<'a> Join<'a> {
     /// How many numbers [`One::number`] gives.
     #[must_use]
     pub fn numbers(&self) -> usize {
-        self.numbers
+        self.numbers as usize
     }
 
     /// The answer about one end, in full.
     #[must_use]
-    pub fn owner(&self, found: Found<'a>) -> Owner {
-        let One { process, history, namespace, at, .. } = match found {
-            Found::Owner(owner) => return owner,
+    pub fn owner(&self, found: Found) -> Owner {
+        let One { number, namespace, at } = match found {
+            Found::Owner(owner) => return *owner,
+            Found::Elsewhere => return Owner::Unknown(Reason::NotThisHost),
             Found::One(one) => one,
         };
-        let history = self.histories[history].history;
+        // The last whose first number is not greater.
+        let after = self.histories.partition_point(|ready| ready.first <= number);
+        let ready = after.checked_sub(1).and_then(|at| self.histories.get(at));
+        let known = ready.and_then(|ready| {
+            let process = (*ready.constant.get((number - ready.first) as usize)?)?;
+            Some((ready.history, process))
+        });
+        let Some((history, process)) = known else {
+            // Another join's.
+            return Owner::Unknown(Reason::NotObserved);
+        };
         let holder = Holder {
             host: history.host(),
             boot: history.boot(),
@@ -203,46 +227,70 @@ impl<'a> Join<'a> {
         Owner::Known { holders: vec![holder], quality: Quality::Exact }
     }
 
-    /// Who was behind both ends of each flow: the source, then the destination. Appended to `answers`.
-    pub fn attribute_all(&self, flows: &[(FlowKey, Interval)], answers: &mut Vec<[Found<'a>; 2]>) {
+    /// Who was behind both ends of each of `count` flows. What `flow` gives of each, by its index, must
+    /// always be the same; `answer` is told the answers in order, each with the flow's index: about the
+    /// source, then about the destination.
+    pub fn attribute_all(
+        &self,
+        count: usize,
+        flow: impl Fn(usize) -> (FlowKey, Interval),
+        mut answer: impl FnMut(usize, [Found; 2]),
+    ) {
         let mut looks = Looks {
+            flows: Vec::with_capacity(TOGETHER),
             firsts: Vec::with_capacity(2 * TOGETHER),
             looks: Vec::with_capacity(2 * TOGETHER),
             buckets: Vec::with_capacity(2 * TOGETHER),
             leaves: Vec::with_capacity(2 * TOGETHER),
         };
-        for flows in flows.chunks(TOGETHER) {
+        for begin in (0..count).step_by(TOGETHER) {
+            looks.flows.clear();
             looks.firsts.clear();
             looks.looks.clear();
             looks.buckets.clear();
             looks.leaves.clear();
             // Each step for all of them: none waits for another one's memory.
-            for (key, interval) in flows {
-                for sent in [true, false] {
-                    let first = self.first(key, sent, *interval, &mut looks);
-                    looks.firsts.push(first);
+            for at in begin..count.min(begin + TOGETHER) {
+                let (key, interval) = flow(at);
+                let FlowKey { protocol, source, destination } = key;
+                let ends = [source, destination].map(|end| (bits(end.address()), end.port()));
+                for (sent, (address, _)) in [(true, ends[0]), (false, ends[1])] {
+                    looks.firsts.push(self.first(&key, sent, address));
+                }
+                looks.flows.push(Sent { ends, protocol, interval });
+            }
+            for at in 0..looks.firsts.len() {
+                if let First::Held(held) = looks.firsts[at] {
+                    looks.firsts[at] = self.look(held, at, &mut looks);
                 }
             }
-            let Looks { firsts, looks, buckets, leaves } = &mut looks;
+            let Looks { firsts, looks, buckets, leaves, .. } = &mut looks;
             black_box(buckets.iter().fold(0, |all, bucket| all ^ bucket.touch()));
             for (look, bucket) in looks.iter_mut().zip(&*buckets) {
                 let paths = &self.histories[look.held.history].paths;
                 leaves.extend(paths.approach(&mut look.sought, bucket));
             }
             black_box(leaves.iter().fold(0, |all, leaf| all ^ leaf.touch()));
-            for ((key, interval), firsts) in flows.iter().zip(firsts.chunks_exact(2)) {
-                let end = |first: First, sent| {
+            for (at, firsts) in (begin..).zip(firsts.chunks_exact(2)) {
+                let end = |first: First<'_>, sent| {
                     let found = match first {
-                        First::Elsewhere => {
-                            return Found::Owner(Owner::Unknown(Reason::NotThisHost));
-                        }
+                        First::Elsewhere => return Found::Elsewhere,
                         First::Look(at) => self.finish(&looks[at]),
-                        First::Ask => None,
+                        First::Ask | First::Held(_) => None,
                     };
-                    found.unwrap_or_else(|| Found::Owner(self.end(key, *interval, sent)))
+                    found.unwrap_or_else(|| self.full(flow(at), sent))
                 };
-                answers.push([end(firsts[0], true), end(firsts[1], false)]);
+                answer(at, [end(firsts[0], true), end(firsts[1], false)]);
             }
+        }
+    }
+
+    /// The answer where looking was not enough.
+    #[cold]
+    fn full(&self, (key, interval): (FlowKey, Interval), sent: bool) -> Found {
+        match self.end(&key, interval, sent) {
+            Owner::Unknown(Reason::NotThisHost) => Found::Elsewhere,
+            owner => Found::Owner(Box::new(owner)),
         }
     }
 
@@ -253,19 +301,11 @@ impl<'a> Join<'a> {
         Attribution { source, destination }
     }
 
-    /// Where to look for one end, if looking can be enough.
+    /// Who has the address of one end, if looking can be enough.
     #[inline]
-    fn first<'j>(
-        &'j self,
-        key: &FlowKey,
-        sent: bool,
-        interval: Interval,
-        looks: &mut Looks<'j, 'a>,
-    ) -> First {
-        let FlowKey { protocol, source, destination } = key;
-        let (local, remote) = if sent { (source, destination) } else { (destination, source) };
-        let address = local.address();
-        if !protocol.has_ports() || is_never_elsewhere(address) {
+    fn first(&self, key: &FlowKey, sent: bool, address: u128) -> First<'_> {
+        let local = if sent { key.source } else { key.destination };
+        if !key.protocol.has_ports() || is_never_elsewhere(local.address()) {
             return First::Ask;
         }
         // An address that a translator has is on no interface, perhaps.
@@ -276,11 +316,18 @@ impl<'a> Join<'a> {
         if self.translating.iter().any(knows) {
             return First::Ask;
         }
-        let held = match self.places.get(&bits(address)).map(SmallVec::as_slice) {
-            None => return First::Elsewhere,
-            Some([held]) => held,
-            Some(_) => return First::Ask,
-        };
+        match self.places.get(&address).map(SmallVec::as_slice) {
+            None => First::Elsewhere,
+            Some([held]) => First::Held(held),
+            Some(_) => First::Ask,
+        }
+    }
+
+    /// Where to look for that end.
+    #[inline]
+    fn look<'j>(&'j self, held: &'j Held, at: usize, looks: &mut Looks<'j, 'a>) -> First<'j> {
+        let Sent { ends: [source, destination], protocol, interval } = looks.flows[at / 2];
+        let ends = if at.is_multiple_of(2) { [source, destination] } else { [destination, source] };
         let Ready { history, paths, offset, .. } = &self.histories[held.history];
         let stretch = match offset {
             Some(offset) => stretch(interval, *offset),
@@ -293,7 +340,7 @@ impl<'a> Join<'a> {
             return First::Elsewhere;
         }
         let Some(number) = held.number else { return First::Ask };
-        let Some((sought, bucket)) = paths.seek(number, *protocol, (local, remote)) else {
+        let Some((sought, bucket)) = paths.seek(number, protocol, ends) else {
             return First::Ask;
         };
         let stretch = Stretch { first: *stretch.start(), last: *stretch.end() };
@@ -304,7 +351,7 @@ impl<'a> Join<'a> {
 
     /// The answer, if that look was enough.
     #[inline]
-    fn finish(&self, look: &Look<'_>) -> Option<Found<'a>> {
+    fn finish(&self, look: &Look<'_>) -> Option<Found> {
         let Look { sought, held, stretch } = look;
         let Held { history, namespace, .. } = **held;
         let Ready { paths, told_until, constant, first, .. } = &self.histories[history];
@@ -312,10 +359,10 @@ impl<'a> Join<'a> {
         let (first_seen, last_seen) = (presence.first_seen(), presence.last_seen(*told_until));
         let end = stretch.last.plus(self.vantage.granularity);
         let in_time = first_seen <= end && stretch.first <= last_seen;
-        let process = (*constant.get(owners)?)?;
+        let is_constant = constant.get(owners as usize)?.is_some();
         let at = last_seen.min(stretch.last).max(first_seen);
         let number = first + owners;
-        in_time.then_some(Found::One(One { process, number, history, namespace, at }))
+        (in_time && is_constant).then_some(Found::One(One { number, namespace, at }))
     }
 
     /// Who was behind one end: the sender, or the other.
@@ -330,7 +377,8 @@ impl<'a> Join<'a> {
         let budget = Budget::new();
         let Vantage { tolerance, granularity, .. } = *self.vantage;
         let address = end.key.source.address();
-        let places = self.places.get(&bits(address)).map_or(&[][..], SmallVec::as_slice);
+        let places =
+            self.places.get(&bits(address_key(address))).map_or(&[][..], SmallVec::as_slice);
         // Whoever does not know the address, and translates nothing, has no say.
         let mut numbers: SmallVec<[usize; 4]> = places.iter().map(|held| held.history).collect();
         numbers.extend_from_slice(&self.translating);
@@ -392,15 +440,6 @@ impl<'a> Join<'a> {
             })
         };
         if is_never_elsewhere(address) || own() { SmallVec::new() } else { all() }
-    }
-}
-
-/// Under which number an address is looked up.
-#[inline]
-fn bits(address: IpAddr) -> u128 {
-    match address_key(address) {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
     }
 }
 

@@ -79,28 +79,49 @@ pub(crate) struct Wide {
 /// Namespaces that can be told apart.
 pub(crate) const MOST_NAMESPACES: u32 = 1 << 23;
 
+/// The upper part of a mapped IPv4 address.
+const MAPPED: u128 = 0xffff << 32;
+
+/// An address as IPv6 has it, as a number.
+#[inline]
+pub(crate) fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => MAPPED | u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
 impl Key {
-    #[inline]
     pub(crate) fn new(
         namespace: u32,
         protocol: Protocol,
         local: Endpoint,
         remote: Option<Endpoint>,
     ) -> Self {
+        let remote = remote.map(|end| (bits(end.address()), end.port()));
+        Self::of_bits(namespace, protocol, (bits(local.address()), local.port()), remote)
+    }
+
+    /// The same of endpoints that are numbers: canonical addresses as [`bits`] gives them, and ports.
+    #[inline]
+    pub(crate) fn of_bits(
+        namespace: u32,
+        protocol: Protocol,
+        (local, here): (u128, u16),
+        remote: Option<(u128, u16)>,
+    ) -> Self {
         let place = namespace << 9 | u32::from(protocol.0) << 1 | u32::from(remote.is_some());
-        let ports = [local.port(), remote.map_or(0, Endpoint::port)];
-        match (local.address(), remote.map(Endpoint::address)) {
-            (IpAddr::V4(local), None) => {
-                Self::Narrow(Narrow { local: local.to_bits(), remote: 0, ports, place })
-            }
-            (IpAddr::V4(local), Some(IpAddr::V4(remote))) => {
-                let [local, remote] = [local, remote].map(|address| address.to_bits());
-                Self::Narrow(Narrow { local, remote, ports, place })
-            }
-            (local, remote) => {
-                let remote = remote.unwrap_or(IpAddr::from([0; 16]));
-                Self::Wide(Wide { local: words(local), remote: words(remote), ports, place })
-            }
+        // Without a peer what is narrow has 0 for it, and what is wide has, too.
+        let (narrow, there) =
+            (|bits: u128| bits >> 32 == MAPPED >> 32, remote.map_or(0, |end| end.1));
+        let ports = [here, there];
+        if narrow(local) && remote.is_none_or(|(remote, _)| narrow(remote)) {
+            let remote = remote.map_or(0, |(remote, _)| remote as u32);
+            Self::Narrow(Narrow { local: local as u32, remote, ports, place })
+        } else {
+            let words = |bits: u128| [(bits >> 64) as u64, bits as u64];
+            let remote = remote.map_or(0, |(remote, _)| remote);
+            Self::Wide(Wide { local: words(local), remote: words(remote), ports, place })
         }
     }
 
@@ -124,14 +145,6 @@ impl Key {
             }
         }
     }
-}
-
-fn words(address: IpAddr) -> [u64; 2] {
-    let bits = match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
-    };
-    [(bits >> 64) as u64, bits as u64]
 }
 
 /// A line of memory.

@@ -84,15 +84,16 @@ pub(crate) struct Sought {
 }
 
 impl<'a> Paths<'a> {
-    /// Begins to look for the sockets at one end that have the other as their peer; where in the table.
+    /// Begins to look for the sockets at one end that have the other as their peer, each as
+    /// [`bits`](crate::leaves::bits) and a port; where in the table.
     #[inline]
     pub(crate) fn seek(
         &self,
         Number(namespace): Number,
         protocol: Protocol,
-        (local, remote): (&Endpoint, &Endpoint),
+        [local, remote]: [(u128, u16); 2],
     ) -> Option<(Sought, &'a Bucket)> {
-        let key = Key::new(namespace, protocol, *local, Some(*remote));
+        let key = Key::of_bits(namespace, protocol, local, Some(remote));
         let hash = key.hash(&self.state);
         let bucket = self.buckets.get(home(self.buckets, hash))?;
         Some((Sought { key, hash, at: NOWHERE }, bucket))
@@ -126,9 +127,9 @@ impl<'a> Paths<'a> {
     /// The node's only interval, and the number of its owner set; `None` too when there are several, or
     /// when looking so was not enough to find it.
     #[inline]
-    pub(crate) fn reach(&self, sought: &Sought) -> Option<(&'a Presence, usize)> {
+    pub(crate) fn reach(&self, sought: &Sought) -> Option<(&'a Presence, u32)> {
         let (key, interval) = self.leaves.get(sought.at)?;
-        (key == sought.key).then_some((&interval.presence, interval.owners as usize))
+        (key == sought.key).then_some((&interval.presence, interval.owners))
     }
 }
 

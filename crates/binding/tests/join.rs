@@ -57,7 +57,14 @@ fn at_once_or_one_by_one_the_answers_are_the_same() {
             }
         }
         let mut found = Vec::new();
-        join.attribute_all(&flows, &mut found);
+        join.attribute_all(
+            flows.len(),
+            |at| flows[at],
+            |at, ends| {
+                assert_eq!(at, found.len());
+                found.push(ends);
+            },
+        );
         assert_eq!(found.len(), flows.len());
         for ((key, interval), ends) in flows.iter().zip(found) {
             one += ends.iter().filter(|end| matches!(end, Found::One(_))).count();

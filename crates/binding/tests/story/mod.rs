@@ -212,12 +212,17 @@ pub fn ask(
     let interval = Interval { first: real(from), last: real(to) };
     let join = histories.join(vantage);
     let answer = join.attribute(&key, interval);
-    let mut found = Vec::new();
-    join.attribute_all(&[(key, interval); 2], &mut found);
-    for [source, destination] in found {
-        let [source, destination] = [source, destination].map(|found| join.owner(found));
-        assert_eq!(Attribution { source, destination }, answer);
-    }
+    let mut told = 0;
+    join.attribute_all(
+        2,
+        |_| (key, interval),
+        |_, ends| {
+            let [source, destination] = ends.map(|found| join.owner(found));
+            assert_eq!(Attribution { source, destination }, answer);
+            told += 1;
+        },
+    );
+    assert_eq!(told, 2);
     answer
 }
 
