@@ -16,7 +16,7 @@ help:
 	@echo 'make accuracy-short   the same in a minute; fails on any wrong answer'
 	@echo 'make fuzz MINUTES=30  fuzz the nfcapd reader and rewriter, each target so long (nightly Rust)'
 	@echo 'make fuzz-short       the same for 20 seconds a target'
-	@echo 'make lint    format, clippy, shell scripts'
+	@echo 'make lint    format, clippy, shell scripts, whether the nfdump crate packs'
 	@echo 'make docs    the API documentation, warnings denied'
 
 tools:
@@ -60,6 +60,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) package --locked --quiet --allow-dirty --no-verify -p procflow-nfdump
 	@if command -v shellcheck >/dev/null; then \
 		shellcheck profiles/*/make.sh tests/install-tools tests/run tests/sizes fuzz/run .ci/run; \
 	else echo 'SKIPPED: shellcheck is not installed'; fi
