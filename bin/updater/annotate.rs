@@ -4,8 +4,9 @@
 //! How the new file takes that place is told in `unfinished.rs`.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -122,15 +123,29 @@ where
     }
     (&original.file).rewind().map_err(io("cannot read"))?;
 
-    let unfinished = Unfinished::create(&target_directory).map_err(io("cannot write beside"))?;
-    let summary = rewrite_many(input, &unfinished.file, deciders).map_err(failed)?;
+    // Nothing is written before something changes, and nothing at all where nothing does.
+    let create = |same: u64| -> io::Result<Unfinished> {
+        let unfinished = Unfinished::create(&target_directory)?;
+        copy_start(&original.file, &unfinished.file, same)?;
+        Ok(unfinished)
+    };
+    let mut begun = None;
+    let begin = |same: u64| match begun.insert(create(same)) {
+        Ok(unfinished) => unfinished.file.try_clone(),
+        // It is told below.
+        Err(error) => Err(error.kind().into()),
+    };
+    let rewritten = rewrite_many(input, begin, deciders);
+    let begun = begun.transpose().map_err(io("cannot write beside"))?;
+    let (summary, _) = rewritten.map_err(failed)?;
     if stop.load(Ordering::Relaxed) {
         return Err(AnnotateError::Stopped(path));
     }
-    let unchanged = summary.named == 0 && summary.replaced == 0;
-    if unchanged && output.is_none() {
-        return Ok(Annotated { summary, stamp: found.stamp, replaced: false });
-    }
+    let unfinished = match (begun, &output) {
+        (Some(unfinished), _) => unfinished,
+        (None, None) => return Ok(Annotated { summary, stamp: found.stamp, replaced: false }),
+        (None, Some(_)) => create(before.len()).map_err(io("cannot write beside"))?,
+    };
     unfinished.dress_as(&before).map_err(io("cannot give owner, mode and times of"))?;
     unfinished.file.sync_all().map_err(io("cannot write beside"))?;
     let stamp = unfinished.file.metadata().map_err(io("cannot look at"))?;
@@ -153,6 +168,22 @@ where
         finished => finished.map_err(io("cannot replace"))?,
     }
     Ok(Annotated { summary, stamp: Stamp::of(&stamp), replaced: true })
+}
+
+/// Copies so many first bytes of a file, wherever it is being read.
+fn copy_start(from: &File, mut to: &File, length: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < length {
+        let wanted = buffer.len().min(usize::try_from(length - at).unwrap_or(usize::MAX));
+        let read = from.read_at(&mut buffer[..wanted], at)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        to.write_all(&buffer[..read])?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 /// Reads a file until told to stop.

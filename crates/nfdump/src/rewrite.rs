@@ -20,7 +20,7 @@
 
 use std::{
     collections::HashMap,
-    io::{Read, Seek, Write},
+    io::{self, Read, Seek, Write},
 };
 
 use crate::{
@@ -110,7 +110,8 @@ where
     W: Write + Seek,
     F: FnMut(&Flow<'_>, &mut UserName),
 {
-    let (mut source, mut writer) = open(input, output)?;
+    let mut source = open(input)?;
+    let mut writer = Writer::new(output, source.reader.header())?;
     let one_by_one = |flows: &[Flow<'_>], names: &mut [UserName]| {
         for (flow, name) in flows.iter().zip(names) {
             decide(flow, name);
@@ -118,11 +119,15 @@ where
     };
     let mut rewriter = Rewriter::new(source.reader.header(), one_by_one);
     alone(&mut source, &mut writer, &mut rewriter)?;
-    close(source, writer, rewriter.summary)
+    close(source, writer, rewriter.summary).map(|(summary, _)| summary)
 }
 
 /// [`rewrite`], for whoever decides quicker about many flows than about each, and can do so in several
 /// threads: there are as many as `deciders`, this one among them.
+///
+/// Nothing is written before something changes. Then `begin` is called, which gives an output, a file of
+/// its own, that holds so many first bytes of the input; the rest follows. If nothing changes it is never
+/// called, and there is no output.
 ///
 /// A decider sees some flows that follow one another, at most [`MOST_AT_ONCE`], and as many empty
 /// names. Each block's flows are seen by one of the deciders, in order; which one it is, is chance. The
@@ -131,15 +136,20 @@ where
 /// Memory is bounded as [`rewrite`]'s, for each decider. Without any nothing is read.
 ///
 /// # Errors
-/// As for [`rewrite`].
-pub fn rewrite_many<R, W, F>(input: R, output: W, deciders: &mut [F]) -> Result<Summary, Error>
+/// As for [`rewrite`], and when `begin` fails.
+pub fn rewrite_many<R, W, F>(
+    input: R,
+    begin: impl FnOnce(u64) -> io::Result<W> + Send,
+    deciders: &mut [F],
+) -> Result<(Summary, Option<W>), Error>
 where
     R: Read + Send,
     W: Write + Seek + Send,
     F: FnMut(&[Flow<'_>], &mut [UserName]) + Send,
 {
-    let (mut source, mut writer) = open(input, output)?;
+    let mut source = open(input)?;
     let header = source.reader.header();
+    let mut writer = Writer::late(begin, header);
     let mut rewriters: Vec<_> =
         deciders.iter_mut().map(|decide| Rewriter::new(header, decide)).collect();
     together(&mut source, &mut writer, &mut rewriters)?;
@@ -154,29 +164,30 @@ struct Source<R> {
     companions: Companions,
 }
 
-fn open<R: Read, W: Write + Seek>(input: R, output: W) -> Result<(Source<R>, Writer<W>), Error> {
+fn open<R: Read>(input: R) -> Result<Source<R>, Error> {
     let reader = Reader::new(input)?;
     if reader.header().in_progress() {
         return Err(Error::at(0, ErrorKind::InProgress));
     }
-    let writer = Writer::new(output, reader.header())?;
-    Ok((Source { reader, companions: Companions::default() }, writer))
+    Ok(Source { reader, companions: Companions::default() })
 }
 
 /// The appendix, and the header with the counts.
-fn close<R: Read, W: Write + Seek>(
+fn close<R: Read, W: Write + Seek, B: FnOnce(u64) -> io::Result<W>>(
     source: Source<R>,
-    mut writer: Writer<W>,
+    mut writer: Writer<W, B>,
     mut summary: Summary,
-) -> Result<Summary, Error> {
+) -> Result<(Summary, Option<W>), Error> {
     let Source { mut reader, .. } = source;
     reader.end_file(|whole| writer.appendix(whole))?;
-    summary.blocks_written = writer.finish(reader.header())?;
-    Ok(summary)
+    let (blocks, output) = writer.finish(reader.header())?;
+    summary.blocks_written = blocks;
+    Ok((summary, output))
 }
 
 /// Rewrites one block after another.
 struct Rewriter<F> {
+    header: Header,
     layout: Layout,
     decide: F,
     /// The block as it is on disk, and which it is.
@@ -195,6 +206,7 @@ impl<F: FnMut(&[Flow<'_>], &mut [UserName])> Rewriter<F> {
     fn new(header: &Header, decide: F) -> Self {
         let (layout, compression) = (header.layout(), header.compression());
         Self {
+            header: header.clone(),
             layout,
             decide,
             raw: RawBlock::default(),
@@ -233,10 +245,11 @@ impl<F: FnMut(&[Flow<'_>], &mut [UserName])> Rewriter<F> {
     }
 }
 
-impl<R, W, F> Worker<Source<R>, Writer<W>> for Rewriter<F>
+impl<R, W, B, F> Worker<Source<R>, Writer<W, B>> for Rewriter<F>
 where
     R: Read,
     W: Write + Seek,
+    B: FnOnce(u64) -> io::Result<W>,
     F: FnMut(&[Flow<'_>], &mut [UserName]),
 {
     fn take(&mut self, source: &mut Source<R>) -> Result<bool, Error> {
@@ -256,10 +269,12 @@ where
         self.packer.pack().map_err(|kind| current.wrong(kind))
     }
 
-    fn put(&mut self, writer: &mut Writer<W>) -> Result<(), Error> {
-        let (whole, blocks) =
-            if self.changed { self.packer.packed() } else { (self.raw.whole(), 1) };
-        writer.data(whole, blocks)
+    fn put(&mut self, writer: &mut Writer<W, B>) -> Result<(), Error> {
+        if !self.changed {
+            return writer.same(self.raw.whole());
+        }
+        let (whole, blocks) = self.packer.packed();
+        writer.data(&self.header, whole, blocks)
     }
 }
 

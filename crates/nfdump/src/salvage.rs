@@ -41,7 +41,7 @@ use crate::{
     reader::Reader,
     record::{HEAD, Parsed, RecordType, Walk, frame},
     stat::Stat,
-    writer::Writer,
+    writer::{AtOnce, Writer},
 };
 
 /// How many times in a file the end of a block is looked for by its count of records, which may
@@ -189,7 +189,7 @@ struct Kept {
 struct Salvager<R, W, F> {
     source: Source<R>,
     header: Header,
-    writer: Writer<W>,
+    writer: Writer<W, AtOnce<W>>,
     packer: Packer,
     /// The payload of the current block as it is on disk.
     disk: Vec<u8>,
@@ -286,7 +286,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         let whole = self.kept.wrong.is_none() && self.kept.records == block.records;
         let wrong = match (self.kept.wrong.take(), checked) {
             (None, Ok(())) if whole => {
-                self.writer.data(&[&block.to_bytes()[..], &self.disk].concat(), 1)?;
+                self.writer.same(&[&block.to_bytes()[..], &self.disk].concat())?;
                 self.copied.0 += u64::from(self.kept.records);
                 self.copied.1 += end - at;
                 self.done.blocks += 1;
@@ -454,7 +454,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         self.packer.push_all(&self.kept.bytes);
         self.packer.pack().map_err(|kind| Error::at(at, kind))?;
         let (whole, blocks) = self.packer.packed();
-        self.writer.data(whole, blocks)?;
+        self.writer.data(&self.header, whole, blocks)?;
         self.done.blocks += 1;
         self.count_kept();
         self.lose(at, end, (kept, missing), wrong);
@@ -596,7 +596,7 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
             self.writer.appendix(self.packer.packed().0)?;
         }
         let header = self.header.with_stat(stat);
-        self.done.blocks_written = self.writer.finish(&header)?;
+        (self.done.blocks_written, _) = self.writer.finish(&header)?;
         Ok(self.done)
     }
 }
@@ -790,7 +790,7 @@ mod tests {
             packer.push_all(&plain);
             packer.pack().unwrap();
             let (whole, blocks) = packer.packed();
-            writer.data(whole, blocks).unwrap();
+            writer.data(&header, whole, blocks).unwrap();
             counts.push(flows.len());
         }
         // What it counts is what a reader of the data alone counts.

@@ -69,31 +69,69 @@ fn a_file_in_which_nothing_is_named_comes_out_identical() {
     }
 }
 
+/// What so many deciders make of a file; nothing, where nothing changes.
+fn rewritten_by(
+    threads: usize,
+    file: &[u8],
+    decide: impl Fn(&Flow<'_>, &mut UserName) + Copy + Send + Sync,
+) -> Result<(Option<Vec<u8>>, Summary), Error> {
+    let decide = |flows: &[Flow<'_>], names: &mut [UserName]| {
+        assert!((1..=MOST_AT_ONCE).contains(&flows.len()) && flows.len() == names.len());
+        flows.iter().zip(names).for_each(|(flow, name)| decide(flow, name));
+    };
+    let begin = |same: u64| Ok(Cursor::new(file[..same as usize].to_vec()));
+    let (summary, output) = rewrite_many(file, begin, &mut vec![decide; threads])?;
+    Ok((output.map(Cursor::into_inner), summary))
+}
+
 #[test]
 fn any_number_of_deciders_write_the_same_file() {
-    for (name, file) in good() {
-        let (expected, summary) = rewritten(&file, name_half).unwrap();
-        for threads in [1, 2, 7] {
-            let decide = |flows: &[Flow<'_>], names: &mut [UserName]| {
-                assert!((1..=MOST_AT_ONCE).contains(&flows.len()) && flows.len() == names.len());
-                flows.iter().zip(names).for_each(|(flow, name)| name_half(flow, name));
-            };
-            let mut output = Cursor::new(Vec::new());
-            let found = rewrite_many(&file[..], &mut output, &mut vec![decide; threads]).unwrap();
-            assert!(output.into_inner() == expected, "{name}, {threads} threads");
-            assert_eq!(found, summary, "{name}, {threads} threads");
+    // Late in the file of a thousand blocks, so that most of it is as it was.
+    let name_last = |flow: &Flow<'_>, name: &mut UserName| {
+        if flow.bytes > 990 && flow.bytes < 997 {
+            name.set("late");
         }
+    };
+    let mut files = good();
+    files.push(("a thousand blocks".to_owned(), thousand_blocks()));
+    for (name, file) in files {
+        let half = rewritten(&file, name_half).unwrap();
+        let few = rewritten(&file, name_last).unwrap();
+        for threads in [1, 2, 7] {
+            let case = format!("{name}, {threads} threads");
+            for (found, (expected, summary)) in [
+                (rewritten_by(threads, &file, name_half), &half),
+                (rewritten_by(threads, &file, name_last), &few),
+            ] {
+                let (output, found) = found.unwrap();
+                assert!(output.is_none_or(|output| output == *expected), "{case}");
+                assert_eq!(found, *summary, "{case}");
+            }
+            let (output, _) = rewritten_by(threads, &file, |_, _| ()).unwrap();
+            assert_eq!(output, None, "{case}");
+        }
+        let (output, summary) = rewritten_by(2, &file, name_half).unwrap();
+        assert_eq!(output.is_some(), half.0 != file, "{name}: {summary:?}");
     }
 }
 
-/// An LZ4 file of a thousand blocks, each with one record of no interest.
+/// A flow's record, 76 bytes, and its length with a name.
+const FLOW: &[u8; 76] = b"\x0b\0\x4c\0\x02\0\0\0\0\0\0\x0a\x01\0\x34\0\
+    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\
+    \0\0\0\0\0\0\0\0\0\x7b\x7b\0\x11\0\0\0\x02\0\x0c\0\x01\0\0\x0a\x02\0\0\x0a";
+const NAMED: usize = 76 + 72;
+
+/// A plain file of a thousand blocks, each with one flow, of as many bytes as blocks are in front of it.
 fn thousand_blocks() -> Vec<u8> {
     let mut file = b"\x0c\xa5\x02\x00".to_vec();
     file.resize(36, 0);
-    file[16] = 3;
     file.extend(1000_u32.to_le_bytes());
-    // Four literals, and no more.
-    file.extend([1, 0, 0, 0, 5, 0, 0, 0, 3, 0, 0, 0, 0x40, 99, 0, 4, 0].repeat(1000));
+    for block in 0..1000_u64 {
+        file.extend([1, 0, 0, 0, 76, 0, 0, 0, 3, 0, 0, 0]);
+        file.extend(&FLOW[..48]);
+        file.extend(block.to_le_bytes());
+        file.extend(&FLOW[56..]);
+    }
     file
 }
 
@@ -119,24 +157,29 @@ impl Seek for Full {
 #[test]
 fn an_error_ends_the_work_of_all_and_is_the_first() {
     let mut file = thousand_blocks();
+    let decide = |_: &[Flow<'_>], names: &mut [UserName]| names.iter_mut().for_each(|n| n.set("x"));
+    let (input, output) = (12 + FLOW.len(), 12 + NAMED);
     for threads in [1, 2, 7] {
-        let mut deciders = vec![|_: &[Flow<'_>], _: &mut [UserName]| (); threads];
-        let summary = rewrite_many(&file[..], Full(1 << 20), &mut deciders).unwrap();
-        assert_eq!((summary.blocks_written, summary.records), (1000, 1000));
-        let mut input = Cursor::new(&file);
-        let error = rewrite_many(&mut input, Full(40 + 9 * 17), &mut deciders).unwrap_err();
+        let mut deciders = vec![decide; threads];
+        let (summary, _) = rewrite_many(&file[..], |_| Ok(Full(1 << 20)), &mut deciders).unwrap();
+        assert_eq!((summary.blocks_written, summary.named), (1000, 1000));
+        let mut reader = Cursor::new(&file);
+        let begin = |_| Ok(Full(40 + 9 * output));
+        let error = rewrite_many(&mut reader, begin, &mut deciders).map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("full"), "{error}");
-        let read = input.position() as usize;
-        assert!(read <= 40 + (10 + threads) * 17, "{read} bytes were read");
+        assert_eq!(error.offset(), (40 + 9 * output) as u64);
+        let read = reader.position() as usize;
+        assert!(read <= 40 + (10 + threads) * input, "{read} bytes were read");
+        let begin = |_| Err::<Full, _>(io::Error::other("no place"));
+        let error = rewrite_many(&file[..], begin, &mut deciders).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("no place") && error.offset() == 40, "{error}");
     }
-    // Two records that cannot be framed, and a payload that does not decompress behind them.
-    for block in [500, 501] {
-        file[40 + block * 17 + 15] = 3;
+    // Three records that cannot be framed.
+    for block in [500, 501, 502] {
+        file[40 + block * input + 12 + 2] = 3;
     }
-    file[40 + 502 * 17 + 12] = 0xff;
     for threads in [1, 2, 7] {
-        let mut deciders = vec![|_: &[Flow<'_>], _: &mut [UserName]| (); threads];
-        let error = rewrite_many(&file[..], Full(1 << 20), &mut deciders).unwrap_err();
+        let error = rewritten_by(threads, &file, |_, _| ()).unwrap_err();
         assert_eq!((error.block(), error.record()), (Some(500), Some(0)), "{error}");
     }
 }
