@@ -90,7 +90,8 @@ impl<'a> Decider<'a> {
         );
     }
 
-    /// Names a flow of which each end is one process', or nobody's here; whether it is such a flow.
+    /// Names a flow of which each end is one process', or nobody's here (and if both are, does not);
+    /// whether it is such a flow.
     fn plain(&mut self, flow: &Flow<'_>, ends: &[Found; 2], name: &mut UserName) -> bool {
         let unheard = self.again && self.missing;
         if flow.user_name.is_some() || self.report.is_some() || unheard {
@@ -116,6 +117,10 @@ impl<'a> Decider<'a> {
                 name.append_name(self.known(one));
                 self.exact += 1;
                 self.elsewhere += 1;
+            }
+            [Found::Elsewhere, Found::Elsewhere] if self.wish.miss == Miss::Nothing => {
+                self.elsewhere += 2;
+                return true;
             }
             _ => return false,
         }

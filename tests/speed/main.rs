@@ -199,13 +199,18 @@ impl Bench {
         rows: &mut Vec<Row>,
     ) -> Result<(), Trouble> {
         let (mut own, mut copies, mut start) = (Vec::new(), Vec::new(), Vec::new());
+        // In which nothing is named, is left as it is: no other output shows what that is worth.
+        let in_place = hits == 0;
         let named = self.at("named").join(kind.name());
+        let named = if in_place { file.to_owned() } else { named };
         let copy = self.at("copy");
         for _ in 0..self.rounds {
             // Nobody is to throw away what was there before.
-            let _ = fs::remove_file(&named);
-            start.push(self.updater(&self.at("few"))?);
-            own.push(self.updater(file)?);
+            if !in_place {
+                let _ = fs::remove_file(&named);
+            }
+            start.push(self.updater(&self.at("few"), false)?);
+            own.push(self.updater(file, in_place)?);
             let mut nfdump = nfdump(&named, &copy);
             copies.push(match kind {
                 Kind::Plain => run(&mut nfdump)?,
@@ -231,13 +236,15 @@ impl Bench {
         if hits == 100 && kind != Kind::Zstd {
             check_names(&named, self.flows)?;
         }
-        fs::remove_file(named)?;
+        if !in_place {
+            fs::remove_file(named)?;
+        }
         Ok(())
     }
 
     /// The most memory at once, with files of a million flows and of six.
     fn memory(&self, world: &World, rows: &mut Vec<Row>) -> Result<(), Trouble> {
-        let base = self.updater(&self.at("few"))?.memory;
+        let base = self.updater(&self.at("few"), false)?.memory;
         rows.push(Row::new("memory with 100 flows".to_owned(), base, "MiB"));
         world.write_flows(&self.at("sixth"), self.flows / 6, 100)?;
         for kind in [Kind::Plain, Kind::Lz4, Kind::Zstd] {
@@ -249,7 +256,7 @@ impl Bench {
             }
             let million = f64::from(self.flows) / 1e6;
             let [less, more] = [(&sixth, million / 6.0), (&all, million)].map(|(file, flows)| {
-                let taken = self.updater(file)?;
+                let taken = self.updater(file, false)?;
                 let what = format!("{}, memory with {flows:.1} M flows", kind.name());
                 rows.push(Row::new(what, taken.memory, "MiB"));
                 Ok::<_, Trouble>(taken.memory)
@@ -265,13 +272,16 @@ impl Bench {
         self.rounds > 1
     }
 
-    /// Names the flows of a file into the directory `named`.
-    fn updater(&self, file: &Path) -> Result<Taken, Trouble> {
+    /// Names the flows of a file, in place or into the directory `named`.
+    fn updater(&self, file: &Path, in_place: bool) -> Result<Taken, Trouble> {
         let named = self.place.join("named");
         fs::create_dir_all(&named)?;
         let mut updater = Command::new(env!("CARGO_BIN_EXE_updater"));
         updater.args(["--quiet", "--force", "--history"]).arg(self.place.join("history"));
-        updater.arg("--file").arg(file).arg("--output").arg(&named);
+        updater.arg("--file").arg(file);
+        if !in_place {
+            updater.arg("--output").arg(&named);
+        }
         updater.arg("--state").arg(self.place.join("updater-state"));
         run(&mut updater)
     }
