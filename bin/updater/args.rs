@@ -115,7 +115,8 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// How many threads annotate a file [default: as many as there are processors; 1 with --report].
+    /// How many threads annotate a file, at most; small files take fewer [default: as many as there
+    /// are processors; 1 with --report].
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 

@@ -122,6 +122,9 @@ const LONGEST_TELLING: Duration = Duration::from_secs(10);
 /// More than so many would wait for each other's turn to write, and each takes memory.
 const MOST_THREADS: usize = 64;
 
+/// A full block, well compressed, in bytes.
+const WORTH_A_THREAD: u64 = 128 * 1024;
+
 /// Two updates are never closer together. Sources of one collector (`-M`) rotate one after the
 /// other, and one update does for all.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -592,7 +595,7 @@ impl Update {
         let report = report.as_mut().map(|report| (report, found.path().display().to_string()));
         let wish = Wish { template: &args.name, miss: args.miss, replace: args.replace_names };
         // A report's rows follow the file's order.
-        let threads = if report.is_some() { 1 } else { threads(args) };
+        let threads = if report.is_some() { 1 } else { threads(args, found.stamp.size) };
         let mut deciders: Vec<_> =
             (1..threads).map(|_| Decider::new(&join, wish, (again, missing), None)).collect();
         deciders.push(Decider::new(&join, wish, (again, missing), report));
@@ -619,10 +622,11 @@ impl Update {
     }
 }
 
-/// How many threads annotate.
-fn threads(args: &Args) -> usize {
-    let all = std::thread::available_parallelism();
-    args.threads.or(all.ok()).map_or(1, NonZeroUsize::get).min(MOST_THREADS)
+/// How many threads annotate a file of so many bytes: not more than there are blocks for, about.
+fn threads(args: &Args, size: u64) -> usize {
+    let all = args.threads.or(std::thread::available_parallelism().ok());
+    let most = usize::try_from(size / WORTH_A_THREAD).unwrap_or(usize::MAX).saturating_add(1);
+    all.map_or(1, NonZeroUsize::get).min(most).min(MOST_THREADS)
 }
 
 /// The next of a rotation; never, where nobody can hear them.

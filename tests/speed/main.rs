@@ -2,10 +2,9 @@
 //! names: `make bench-nfdump`.
 //!
 //! The keys are random over a history of a million intervals, and both ends of each flow are looked up.
-//! What the updater needs for its start and for reading the history is measured with a file
-//! of few flows, and taken off. Prints a table and, with `--json FILE`, JSON lines; `--make DIR` only makes
-//! files of this kind there. Without `--full` or
-//! `--short` it does nothing, so that `cargo test` passes by.
+//! What the updater needs for its start and for reading the history is measured with a file of few
+//! flows, and taken off. Prints a table and, with `--json FILE`, JSON lines; `--make DIR` only makes files
+//! of this kind there. Without `--full` or `--short` it does nothing, so that `cargo test` passes by.
 
 mod files;
 mod zstd;
@@ -199,7 +198,7 @@ impl Bench {
         rows: &mut Vec<Row>,
     ) -> Result<(), Trouble> {
         let (mut own, mut copies, mut start) = (Vec::new(), Vec::new(), Vec::new());
-        // In which nothing is named, is left as it is: no other output shows what that is worth.
+        // A file in which nobody is named is left as it is, which only its own place shows.
         let in_place = hits == 0;
         let named = self.at("named").join(kind.name());
         let named = if in_place { file.to_owned() } else { named };

@@ -12,8 +12,7 @@ use crate::error::Error;
 
 /// Who does all that is to be done with one piece after another.
 pub(crate) trait Worker<S, T> {
-    /// Takes the next piece; `false` when there is none. No other worker takes one meanwhile, nor before
-    /// this one's turn is over.
+    /// Takes the next piece; `false` when there is none. No other worker takes one meanwhile.
     fn take(&mut self, source: &mut S) -> Result<bool, Error>;
 
     /// What can be done while others work on their pieces.

@@ -83,7 +83,8 @@ impl Summary {
 /// empty each time and is the only copy of a name, so nothing is allocated per flow.
 ///
 /// The output may be opened fresh or stand anywhere in a larger one; it is left at its end,
-/// flushed but not synced. Memory is bounded as the [`Reader`]'s, with two blocks more.
+/// flushed but not synced. Memory is bounded: as the [`Reader`]'s, and what becomes of a block, which
+/// is less than three times as long, before and after compression.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -133,7 +134,7 @@ where
 /// names. Each block's flows are seen by one of the deciders, in order; which one it is, is chance. The
 /// file comes out the same.
 ///
-/// Memory is bounded as [`rewrite`]'s, for each decider. Without any nothing is read.
+/// Memory is bounded as [`rewrite`]'s, for each decider. Without any nobody is named.
 ///
 /// # Errors
 /// As for [`rewrite`], and when `begin` fails.
@@ -152,6 +153,11 @@ where
     let mut writer = Writer::late(begin, header);
     let mut rewriters: Vec<_> =
         deciders.iter_mut().map(|decide| Rewriter::new(header, decide)).collect();
+    if rewriters.is_empty() {
+        let mut nobody = Rewriter::new(header, |_: &[Flow<'_>], _: &mut [UserName]| ());
+        alone(&mut source, &mut writer, &mut nobody)?;
+        return close(source, writer, nobody.summary);
+    }
     together(&mut source, &mut writer, &mut rewriters)?;
     let mut summary = Summary::default();
     rewriters.iter().for_each(|rewriter| summary.add(rewriter.summary));

@@ -97,6 +97,8 @@ fn any_number_of_deciders_write_the_same_file() {
     for (name, file) in files {
         let half = rewritten(&file, name_half).unwrap();
         let few = rewritten(&file, name_last).unwrap();
+        let (output, nobody) = rewritten_by(0, &file, name_half).unwrap();
+        assert_eq!((output, nobody.flows, nobody.named), (None, half.1.flows, 0), "{name}");
         for threads in [1, 2, 7] {
             let case = format!("{name}, {threads} threads");
             for (found, (expected, summary)) in [
