@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `reader` | a file | it is read, or refused with a place inside it |
 //! | `lzo`, `bz2`, `lz4`, `zstd` | the payload of the one block of a file so compressed | the same, and its round trip holds |
-//! | `rewrite` | a file | its round trip holds |
+//! | `rewrite` | a file | its round trip holds, and several threads agree |
 //! | `made` | the choices for a file with nothing wrong with it, and a bit | it is read, and its round trip holds; with the bit flipped it holds or the file is refused |
 
 #[path = "../crates/nfdump/tests/corpus/mod.rs"]
@@ -17,7 +17,7 @@ mod corpus;
 
 use corpus::{
     made::{self, Choices, Oddity},
-    round_trip::{holds, name_for, reads},
+    round_trip::{holds, name_for, reads, threads_agree},
 };
 use procflow_nfdump::{Compression, ErrorKind};
 
@@ -26,9 +26,11 @@ pub fn reader(file: &[u8]) {
     let _ = reads(file);
 }
 
-/// Any bytes come back from a rewrite if they can be read; see [`holds`].
+/// Any bytes come back from a rewrite if they can be read, by any number of threads; see [`holds`] and
+/// [`threads_agree`].
 pub fn rewrite(file: &[u8]) {
     holds("any bytes", file, |flow| name_for(flow, 0));
+    threads_agree("any bytes, threads", file, |flow| name_for(flow, 0));
 }
 
 /// A file made up by any choices can be read and comes back from a rewrite; with one bit of it
@@ -37,10 +39,12 @@ pub fn made(bytes: &[u8]) {
     let Some((&[salt, low, high], choices)) = bytes.split_first_chunk() else { return };
     let mut file = made::file(&mut Choices::new(choices), Oddity::Any);
     assert!(holds("made", &file, |flow| name_for(flow, salt)), "made, but not read");
+    threads_agree("made, threads", &file, |flow| name_for(flow, salt));
     let place = usize::from(u16::from_le_bytes([low, high])) % (file.len() * 8);
     if place > 0 {
         file[place / 8] ^= 1 << (place % 8);
         holds("made, flipped", &file, |flow| name_for(flow, salt));
+        threads_agree("made, flipped, threads", &file, |flow| name_for(flow, salt));
     }
 }
 

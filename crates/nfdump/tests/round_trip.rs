@@ -6,7 +6,7 @@ use corpus::{
     Seen, flows,
     made::{self, Choices, METHODS, Oddity},
     nfdump_csv, nfdump_is_installed, nfdump_lines, nfdump_verifies,
-    round_trip::{holds, name_for, named},
+    round_trip::{holds, name_for, named, threads_agree},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -32,6 +32,7 @@ proptest! {
     fn a_made_file_comes_back(bytes in bytes(), salt in any::<u8>()) {
         let file = made::file(&mut Choices::new(&bytes), Oddity::Any);
         prop_assert!(holds("made", &file, |flow| name_for(flow, salt)), "made, but not read");
+        threads_agree("made, threads", &file, |flow| name_for(flow, salt));
     }
 
     #[test]
@@ -44,6 +45,7 @@ proptest! {
         let at = place.index(file.len());
         file[at] ^= 1_u8 << bit;
         holds("flipped", &file, |flow| name_for(flow, 0));
+        threads_agree("flipped, threads", &file, |flow| name_for(flow, 0));
     }
 
     #[test]

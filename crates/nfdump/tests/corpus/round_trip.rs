@@ -5,7 +5,9 @@
 
 use std::{collections::VecDeque, io::Cursor};
 
-use procflow_nfdump::{Error, Flow, Layout, Reader, RecordType, Summary, UserName, rewrite};
+use procflow_nfdump::{
+    Error, Flow, Layout, Reader, RecordType, Summary, UserName, rewrite, rewrite_many,
+};
 
 use super::Seen;
 
@@ -128,6 +130,28 @@ pub(crate) fn named(
     Ok((output.into_inner(), summary))
 }
 
+/// [`named`], by three threads; what is never begun is the file itself.
+fn named_by_many(
+    file: &[u8],
+    name_of: impl Fn(&Seen) -> Option<String> + Sync,
+) -> Result<(Vec<u8>, Summary), Error> {
+    let begin = |first: u64| {
+        let first = usize::try_from(first).unwrap();
+        let mut output = Cursor::new(file[..first].to_vec());
+        output.set_position(first as u64);
+        Ok(output)
+    };
+    let decide = |flows: &[Flow<'_>], names: &mut [UserName]| {
+        for (flow, name) in flows.iter().zip(names) {
+            if let Some(text) = name_of(&Seen::of(flow)) {
+                name.set(&text);
+            }
+        }
+    };
+    let (summary, output) = rewrite_many(file, begin, &mut [decide; 3])?;
+    Ok((output.map_or_else(|| file.to_vec(), Cursor::into_inner), summary))
+}
+
 /// Whether `file` can be read; panics unless what must hold of its round trip does:
 ///
 /// * it can be rewritten if it can be read and is not in progress;
@@ -170,6 +194,23 @@ pub(crate) fn holds(case: &str, file: &[u8], name_of: impl Fn(&Seen) -> Option<S
         "{case}"
     );
     true
+}
+
+/// Panics unless three threads make of `file` what one makes of it, or refuse it for the same reason.
+pub(crate) fn threads_agree(
+    case: &str,
+    file: &[u8],
+    name_of: impl Fn(&Seen) -> Option<String> + Sync,
+) {
+    match (named(file, &name_of), named_by_many(file, &name_of)) {
+        (Ok(one), Ok(many)) => assert!(one == many, "{case}: {:?}, then {:?}", one.1, many.1),
+        (Err(one), Err(many)) => assert_eq!(one.to_string(), many.to_string(), "{case}"),
+        (one, many) => panic!(
+            "{case}: one thread {:?}, three {:?}",
+            one.map(|(_, summary)| summary),
+            many.map(|(_, summary)| summary)
+        ),
+    }
 }
 
 /// Asserts that `output` is `file` with the names of `name_of`, record by record.
