@@ -246,6 +246,20 @@ fn salvage_replaces_no_file_and_leaves_none_behind() {
     assert_eq!(names(), ["dangling", "nfcapd.202611210300", "there"].map(String::from).into());
     let said = salvage(&path, &new).ok();
     assert!(said.out.contains("100 flow records of 1 data blocks, nothing missing"), "{said:?}");
+
+    let bytes = fs::read(&path).unwrap();
+    let (headless, cut) = (flows.join("headless"), flows.join("cut"));
+    fs::write(&headless, [&[0; 40], &bytes[40..]].concat()).unwrap();
+    fs::write(&cut, &bytes[..60]).unwrap();
+    let lent = flows.join("lent");
+    let with = ["salvage", "--header-of", path.to_str().unwrap()];
+    let said = updater(&with, &[&headless, &lent]).ok();
+    assert!(said.err.contains("40 bytes from offset 0 on: 0 records kept, nothing missing"));
+    assert_eq!(flows_of_a_whole_file(&lent), 100);
+    fs::remove_file(&lent).unwrap();
+    salvage(&cut, &lent).failed(1, "cut: no flow of it is sound");
+    assert!(!lent.exists());
+    [headless, cut].iter().for_each(|file| fs::remove_file(file).unwrap());
     // The stat record of this file says nothing of protocols.
     let data = 40 + 12 + 100 * 76;
     assert!(fs::read(&new).unwrap()[..data] == fs::read(&path).unwrap()[..data]);

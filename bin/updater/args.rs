@@ -218,13 +218,19 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 What is missing is said on standard error, with its offset, its bytes and how many records it probably had.
-Exit codes: 0 the new file is written, whatever was missing; 1 it is not; 2 wrong arguments.")]
+Exit codes: 0 the new file is written, whatever was missing; 1 it is not, because it cannot be or
+because no flow is sound; 2 wrong arguments.")]
 pub(crate) struct SalvageArgs {
     /// The damaged file, or one that a collector left unfinished. It stays as it is.
     pub(crate) file: PathBuf,
 
     /// The new file. One that is there is never replaced.
     pub(crate) new: PathBuf,
+
+    /// If FILE's header is damaged, take layout and compression from this file, which the same collector
+    /// wrote.
+    #[arg(long, value_name = "GOOD")]
+    pub(crate) header_of: Option<PathBuf>,
 
     /// Print what was kept and what is missing as a JSON object.
     #[arg(long)]

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use procflow_nfdump::{Loss, Salvaged};
+use procflow_nfdump::{Loss, Reader, Salvaged, salvage_with};
 use serde_json::{Value, json};
 
 use crate::args::SalvageArgs;
@@ -31,6 +31,8 @@ pub(crate) enum SalvageError {
     NotAFile(PathBuf),
     #[error("{}: {source}", harmless::path(path))]
     File { path: PathBuf, source: procflow_nfdump::Error },
+    #[error("{}: no flow of it is sound; no new file is written", harmless::path(.0))]
+    Nothing(PathBuf),
     #[error("{} exists, and is left as it is", harmless::path(.0))]
     Exists(PathBuf),
     #[error("{} is not the name of a file", harmless::path(.0))]
@@ -40,7 +42,7 @@ pub(crate) enum SalvageError {
 /// Salvages one file.
 pub(crate) fn salvage(args: &SalvageArgs) -> Result<ExitCode, Failure> {
     let mut told = Vec::new();
-    let done = write(&args.file, &args.new, |loss| {
+    let done = write(args, |loss| {
         if told.len() < MOST {
             told.push(in_json(loss));
             eprintln!("updater: {}: {}", harmless::path(&args.file), text(loss));
@@ -64,17 +66,29 @@ pub(crate) fn salvage(args: &SalvageArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-fn write(path: &Path, new: &Path, lost: impl FnMut(&Loss)) -> Result<Salvaged, SalvageError> {
+fn write(args: &SalvageArgs, lost: impl FnMut(&Loss)) -> Result<Salvaged, SalvageError> {
+    let (path, new) = (&args.file, &args.new);
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| SalvageError::Io { path, source }
     };
-    // Before it is opened: opening a FIFO would wait.
-    let meta = path.metadata().map_err(io(path))?;
-    if !meta.is_file() {
-        return Err(SalvageError::NotAFile(path.to_owned()));
-    }
-    let damaged = File::open(path).map_err(io(path))?;
+    let open = |path: &Path| {
+        // Before it is opened: opening a FIFO would wait.
+        let meta = path.metadata().map_err(io(path))?;
+        if !meta.is_file() {
+            return Err(SalvageError::NotAFile(path.to_owned()));
+        }
+        Ok((File::open(path).map_err(io(path))?, meta))
+    };
+    let at_fault = |path: &Path| {
+        let path = path.to_owned();
+        move |source| SalvageError::File { path, source }
+    };
+    let (damaged, meta) = open(path)?;
+    let lent = match &args.header_of {
+        None => None,
+        Some(good) => Some(Reader::new(open(good)?.0).map_err(at_fault(good))?.header().clone()),
+    };
     let name = new.file_name().ok_or_else(|| SalvageError::NoName(new.to_owned()))?;
     // It is not decided here, but when the file gets its name; this saves the work.
     if new.symlink_metadata().is_ok() {
@@ -83,8 +97,14 @@ fn write(path: &Path, new: &Path, lost: impl FnMut(&Loss)) -> Result<Salvaged, S
     let parent = new.parent().filter(|parent| *parent != OsStr::new(""));
     let directory = open_directory(parent.unwrap_or(Path::new("."))).map_err(io(new))?;
     let unfinished = Unfinished::create(&directory).map_err(io(new))?;
-    let done = procflow_nfdump::salvage(damaged, &unfinished.file, lost)
-        .map_err(|source| SalvageError::File { path: path.to_owned(), source })?;
+    let done = match lent {
+        None => procflow_nfdump::salvage(damaged, &unfinished.file, lost),
+        Some(lent) => salvage_with(damaged, &lent, &unfinished.file, lost),
+    };
+    let done = done.map_err(at_fault(path))?;
+    if done.flow_records == 0 && done.losses > 0 {
+        return Err(SalvageError::Nothing(path.to_owned()));
+    }
     let mode = Permissions::from_mode(meta.permissions().mode() & 0o777);
     unfinished.file.set_permissions(mode).map_err(io(new))?;
     unfinished.file.sync_all().map_err(io(new))?;

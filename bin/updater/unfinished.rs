@@ -10,7 +10,9 @@
 //! writes a moment later. Renaming over the file between the two would lose those flows, however
 //! late one looked at it before. So the two files trade their names (`RENAME_EXCHANGE`); the
 //! original, which nobody can open any more, is looked at once more; then it is removed, or gets
-//! its name back. Where a file system cannot trade names, the look before has to do.
+//! its name back. Before, the new file is named after the one whose place it takes: who cleans here
+//! after a kill in between can tell which of the two was left behind, and gives an original that was
+//! appended to its name back too. Where a file system cannot trade names, the look before has to do.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata, TryLockError};
@@ -29,7 +31,8 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::stamp::Stamp;
 
-/// What our unfinished files are called, followed by a pid.
+/// What our unfinished files are called, followed by a pid; and, in the moment in which one takes the
+/// place of a file, by a dot and the name of that.
 pub(crate) const UNFINISHED: &str = "nfcapd.current.upd.";
 
 /// How often making one is tried: another updater may take a new one, not locked yet, for one left
@@ -104,7 +107,11 @@ impl Unfinished {
         if !original.is_as_it_was(&self.directory, name)? {
             return Ok(Traded::Changed);
         }
-        match self.rename(name, RenameFlags::RENAME_EXCHANGE) {
+        let traded = self.name_after(name).and_then(|()| {
+            let exchange = RenameFlags::RENAME_EXCHANGE;
+            self.rename(name, exchange)
+        });
+        match traded {
             Ok(()) => {}
             Err(Errno::EINVAL | Errno::ENOSYS) => {
                 self.rename(name, RenameFlags::empty())?;
@@ -129,6 +136,16 @@ impl Unfinished {
         self.rename(name, RenameFlags::RENAME_EXCHANGE)?;
         self.finished = false;
         Ok(Traded::Changed)
+    }
+
+    /// Says in its name whose place it takes.
+    fn name_after(&mut self, name: &OsStr) -> nix::Result<()> {
+        let mut after = self.name.clone();
+        after.push(".");
+        after.push(name);
+        self.rename(&after, RenameFlags::RENAME_NOREPLACE)?;
+        self.name = after;
+        Ok(())
     }
 
     fn rename(&self, name: &OsStr, flags: RenameFlags) -> nix::Result<()> {
@@ -226,6 +243,7 @@ pub(crate) fn clean(directory: &Path) -> io::Result<Vec<OsString>> {
             Ok(()) => {
                 // It may have become another's since it was opened.
                 if inode(&descriptor, &name)? == Some(file.metadata()?.ino()) {
+                    give_back(&descriptor, &name, &file)?;
                     unlinkat(&descriptor, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
                     removed.push(name);
                 }
@@ -237,10 +255,40 @@ pub(crate) fn clean(directory: &Path) -> io::Result<Vec<OsString>> {
     Ok(removed)
 }
 
+/// If a file left behind is an original that had traded its name, and nfcapd appended to it since, they
+/// trade once more. Only then it is younger than what has its name: new files get the times of the
+/// originals.
+fn give_back(directory: &OwnedFd, left: &OsStr, file: &File) -> io::Result<()> {
+    let Some(name) = whose_place(left).flatten() else { return Ok(()) };
+    // nfcapd may be about to; see `Unfinished::replace`.
+    std::thread::sleep(PATIENCE);
+    let now = match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(now) => now,
+        // Deleted since.
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let left_at = file.metadata()?;
+    if (left_at.mtime(), left_at.mtime_nsec()) > (now.st_mtime, now.st_mtime_nsec) {
+        renameat2(directory, left, directory, name, RenameFlags::RENAME_EXCHANGE)?;
+    }
+    Ok(())
+}
+
 /// Whether a name is one that an updater gives to an unfinished file.
 pub(crate) fn is_unfinished(name: &OsStr) -> bool {
-    let pid = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED));
-    pid.is_some_and(|pid| pid.parse::<u32>().is_ok())
+    whose_place(name).is_some()
+}
+
+/// `None` if no updater gives such a name to an unfinished file; else whose place it is about to take,
+/// if that is said.
+fn whose_place(name: &OsStr) -> Option<Option<&OsStr>> {
+    let rest = name.to_str()?.strip_prefix(UNFINISHED)?;
+    let (pid, place) = match rest.split_once('.') {
+        Some((pid, place)) => (pid, Some(place)),
+        None => (rest, None),
+    };
+    pid.parse::<u32>().ok().map(|_| place.map(OsStr::new))
 }
 
 pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
@@ -339,6 +387,37 @@ mod tests {
         assert_eq!(content(place.path()), only("old and late"));
     }
 
+    /// What is cleaned away, and left, when an updater was killed so far into replacing a file.
+    fn killed(traded: bool, appended: Option<&str>) -> Vec<(OsString, String)> {
+        let place = tempfile::tempdir().unwrap();
+        let (original, mut unfinished) = begun(place.path());
+        unfinished.dress_as(&original.file.metadata().unwrap()).unwrap();
+        unfinished.name_after(OsStr::new(NAME)).unwrap();
+        let left = unfinished.name.clone();
+        assert!(is_unfinished(&left), "{left:?}");
+        if traded {
+            unfinished.rename(OsStr::new(NAME), RenameFlags::RENAME_EXCHANGE).unwrap();
+        }
+        if let Some(text) = appended {
+            std::thread::sleep(Duration::from_millis(20)); // file systems' clocks are coarse
+            let path = place.path().join(if traded { &*left } else { OsStr::new(NAME) });
+            let mut nfcapd = fs::OpenOptions::new().append(true).open(path).unwrap();
+            nfcapd.write_all(text.as_bytes()).unwrap();
+        }
+        unfinished.finished = true; // it is not tidied up
+        drop((original, unfinished));
+        assert_eq!(clean(place.path()).unwrap(), [left]);
+        content(place.path())
+    }
+
+    #[test]
+    fn what_was_appended_to_an_original_whose_updater_was_killed_is_not_lost() {
+        assert_eq!(killed(false, None), only("old"));
+        assert_eq!(killed(false, Some("er")), only("older"));
+        assert_eq!(killed(true, None), only("new"));
+        assert_eq!(killed(true, Some("er")), only("older"));
+    }
+
     #[test]
     fn an_original_is_one_updaters_at_a_time() {
         let place = tempfile::tempdir().unwrap();
@@ -352,7 +431,7 @@ mod tests {
     fn only_what_nobody_has_locked_is_cleaned() {
         let place = tempfile::tempdir().unwrap();
         let (_original, unfinished) = begun(place.path());
-        for name in ["nfcapd.current.upd.1", "nfcapd.current.upd.x", "nfcapd.current.4711"] {
+        for name in ["nfcapd.current.upd.1", "nfcapd.current.upd.x.1", "nfcapd.current.4711"] {
             fs::write(place.path().join(name), "left").unwrap();
         }
         assert_eq!(clean(place.path()).unwrap(), ["nfcapd.current.upd.1"]);

@@ -144,6 +144,17 @@ impl Header {
         bytes
     }
 
+    /// The header of a file that the same collector has begun: nothing is known of it yet but its layout
+    /// and compression.
+    pub(crate) fn begun(&self) -> Result<Self, Error> {
+        let mut bytes = self.with_counts(0, 0, 0);
+        match self.layout {
+            Layout::One => bytes[12..].fill(0),
+            Layout::Two => bytes[8..16].fill(0),
+        }
+        Self::parse(self.layout, bytes)
+    }
+
     /// The file's layout.
     pub fn layout(&self) -> Layout {
         self.layout

@@ -122,7 +122,7 @@ pub use name::UserName;
 pub use reader::{Block, Reader, Record};
 pub use record::RecordType;
 pub use rewrite::{MOST_AT_ONCE, Summary, rewrite, rewrite_many};
-pub use salvage::{Loss, Salvaged, salvage};
+pub use salvage::{Loss, Salvaged, salvage, salvage_with};
 pub use stat::{Stat, Sum};
 pub use tally::Tally;
 pub use vocabulary::{creator_name, extension_name};

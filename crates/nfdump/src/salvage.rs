@@ -21,8 +21,8 @@
 //! A record that is none of flows is left out too if its size cannot be that of its type.
 //!
 //! What neither layout can show stays hidden: there are no checksums, so a changed byte inside a
-//! counter is a changed counter. The file header must be whole, and readable the medium: this reads
-//! bytes that are wrong, not disks that fail.
+//! counter is a changed counter. The medium must be readable: this reads bytes that are wrong, not disks
+//! that fail. So must be the file header, or that of another file of the same collector be lent.
 //!
 //! The result has the layout, the compression and the header of the original, counts that are
 //! right, the original's ident where it was readable ("none" otherwise), and a stat record that is
@@ -113,32 +113,88 @@ where
     R: Read + Seek,
     W: Write + Seek,
 {
-    let read = |error| Error::at(0, ErrorKind::Read(error));
-    let length = input.seek(SeekFrom::End(0)).map_err(read)?;
-    input.rewind().map_err(read)?;
+    let length = length_of(&mut input)?;
     let header = Reader::new(&mut input)?.header().clone();
-    let mut salvager = Salvager {
-        source: Source { input, length },
-        writer: Writer::new(output, &header)?,
-        packer: Packer::new(header.layout().block_type(), header.compression()),
-        disk: Vec::new(),
-        decompressor: Decompressor::new(header.compression()),
-        walk: Walk::new(header.layout(), header.anonymised()),
-        kept: Kept::default(),
-        ident: None,
-        tries: 0,
-        given_up: false,
-        appendix_seen: false,
-        copied: (0, 0),
-        done: Salvaged { stat_before: header.stat(), ..Salvaged::default() },
-        lost,
-        header,
-    };
-    let mut at = salvager.header.layout().header_size() as u64;
-    while at < length {
-        at = salvager.block(at)?;
-    }
+    let mut salvager = Salvager::new(Source { input, length }, output, header, lost)?;
+    salvager.all_blocks()?;
     salvager.finish()
+}
+
+/// [`salvage`] of a file whose own header is damaged: layout and compression are those of `lent`, the
+/// header of another file that the same collector wrote; nothing else of it is taken.
+///
+/// A header that cannot be read is the first stretch that `lost` is told, with no record missing. One
+/// that says the same layout and compression is as good as `lent`, and all of it is used.
+///
+/// # Errors
+/// When reading or writing fails.
+pub fn salvage_with<R, W>(
+    mut input: R,
+    lent: &Header,
+    output: W,
+    lost: impl FnMut(&Loss),
+) -> Result<Salvaged, Error>
+where
+    R: Read + Seek,
+    W: Write + Seek,
+{
+    let length = length_of(&mut input)?;
+    let own = Reader::new(&mut input).map(|reader| reader.header().clone());
+    let says = |header: &Header| (header.layout(), header.compression());
+    let damaged = match own {
+        Ok(own) if says(&own) == says(lent) => return salvage(input, output, lost),
+        Ok(_) => None,
+        Err(error) if matches!(error.kind(), ErrorKind::Read(_)) => return Err(error),
+        Err(error) => Some(error),
+    };
+    let mut salvager = Salvager::new(Source { input, length }, output, lent.begun()?, lost)?;
+    if let Some(error) = damaged {
+        salvager.lose(0, length.min(salvager.start()), (0, Some(0)), error);
+    }
+    salvager.all_blocks()?;
+    salvager.finish()
+}
+
+/// How long a file is; it is left at its beginning.
+fn length_of(input: &mut impl Seek) -> Result<u64, Error> {
+    let length = input.seek(SeekFrom::End(0)).and_then(|length| input.rewind().map(|()| length));
+    length.map_err(|error| Error::at(0, ErrorKind::Read(error)))
+}
+
+impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
+    fn new(source: Source<R>, output: W, header: Header, lost: F) -> Result<Self, Error> {
+        Ok(Self {
+            source,
+            writer: Writer::new(output, &header)?,
+            packer: Packer::new(header.layout().block_type(), header.compression()),
+            disk: Vec::new(),
+            decompressor: Decompressor::new(header.compression()),
+            walk: Walk::new(header.layout(), header.anonymised()),
+            kept: Kept::default(),
+            ident: None,
+            tries: 0,
+            given_up: false,
+            appendix_seen: false,
+            copied: (0, 0),
+            done: Salvaged { stat_before: header.stat(), ..Salvaged::default() },
+            lost,
+            header,
+        })
+    }
+
+    /// Where the first block is.
+    fn start(&self) -> u64 {
+        self.header.layout().header_size() as u64
+    }
+
+    /// Takes one block after another.
+    fn all_blocks(&mut self) -> Result<(), Error> {
+        let mut at = self.start();
+        while at < self.source.length {
+            at = self.block(at)?;
+        }
+        Ok(())
+    }
 }
 
 /// The damaged file.
@@ -884,6 +940,37 @@ mod tests {
             assert_eq!(reader.ident(), Some(&b"home"[..]));
             let (again, _, _) = salvaged(&file).unwrap();
             assert!(again == file, "{}", sample.name);
+        }
+    }
+
+    #[test]
+    fn a_lost_header_can_be_lent() {
+        for Sample { name, bytes, flows: all, .. } in samples() {
+            let lent = Reader::new(&bytes[..]).unwrap().header().clone();
+            let with = |file: &[u8]| {
+                let (mut output, mut offsets) = (Cursor::new(Vec::new()), Vec::new());
+                let lost = |loss: &Loss| offsets.push((loss.offset, loss.length, loss.missing));
+                let done = salvage_with(Cursor::new(file), &lent, &mut output, lost).unwrap();
+                (output.into_inner(), done, offsets)
+            };
+            let size = lent.layout().header_size();
+            let mut damaged = bytes.clone();
+            damaged[..size].fill(0);
+            let (file, done, lost) = with(&damaged);
+            assert_eq!(flows(&name, &file, &done), all, "{name}");
+            assert_eq!(lost, [(0, size as u64, Some(0))], "{name}");
+            assert_eq!(done.blocks, 3, "{name}");
+
+            // It says another compression.
+            let mut damaged = bytes.clone();
+            damaged[if lent.layout() == Layout::One { 4 } else { 16 }] ^= 1;
+            let (file, done, _) = with(&damaged);
+            assert_eq!(flows(&name, &file, &done), all, "{name}");
+
+            let (file, _, lost) = with(&bytes);
+            assert!(lost.is_empty() && file == salvaged(&bytes).unwrap().0, "{name}");
+            let (_, done, lost) = with(&bytes[..size / 2]);
+            assert_eq!((done.records, &lost[..]), (0, &[(0, size as u64 / 2, Some(0))][..]));
         }
     }
 
