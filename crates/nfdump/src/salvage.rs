@@ -28,28 +28,27 @@
 //! right, the original's ident where it was readable ("none" otherwise), and a stat record that is
 //! summed up from the flows kept.
 
+mod kept;
+
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use crate::{
     block::{BlockHeader, MOST},
     compress::{Compression, Decompressor},
-    counters::count,
     error::{Error, ErrorKind, Place},
     file::{Header, Layout},
-    flow::name_in,
     packer::Packer,
     reader::Reader,
-    record::{HEAD, Parsed, RecordType, Walk, frame},
+    record::{HEAD, RecordType, Walk, frame},
     stat::Stat,
     writer::{AtOnce, Writer},
 };
 
+use kept::Kept;
+
 /// How many times in a file the end of a block is looked for by its count of records, which may
 /// take a walk over 5 MiB: damage is rare, and a file made to cost time must not.
 const TRIES: u32 = 1000;
-
-/// An ident, its NUL included, is at most this long for nfdump to read it.
-const IDENT: usize = 127;
 
 /// A stretch of the file of which something is missing in the new one.
 #[derive(Debug)]
@@ -223,25 +222,6 @@ impl<R: Read + Seek> Source<R> {
     }
 }
 
-/// What is kept of one block.
-#[derive(Default)]
-struct Kept {
-    /// The records, back to back.
-    bytes: Vec<u8>,
-    records: u32,
-    flow_records: u64,
-    /// What all flows so far add up to, those of this block among them.
-    stat: Stat,
-    /// What was wrong first, and in which record.
-    wrong: Option<(ErrorKind, u32, usize)>,
-    /// Whether it ended where the block does, with whatever was left out.
-    to_the_end: bool,
-    /// How many records were left out.
-    left_out: u64,
-    /// The block is the appendix: this is its ident and its stat record.
-    appendix: Option<(Option<Vec<u8>>, Option<Stat>)>,
-}
-
 struct Salvager<R, W, F> {
     source: Source<R>,
     header: Header,
@@ -393,62 +373,9 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
     /// Keeps what is sound of the payload, decompressed last, whose header counts `claimed` records:
     /// not more than `most` of them.
     fn keep(&mut self, claimed: u32, most: u32) {
-        let layout = self.header.layout();
         let data = self.decompressor.plain(&self.disk);
-        let Self { walk, kept, .. } = self;
-        kept.bytes.clear();
-        *kept = Kept {
-            bytes: std::mem::take(&mut kept.bytes),
-            stat: self.done.stat,
-            ..Kept::default()
-        };
-        walk.start_block();
-        if layout == Layout::Two
-            && let Ok((RecordType::IDENT | RecordType::STAT, _)) = frame(data)
-        {
-            kept.read_appendix(data);
-            return;
-        }
-        let mut framed = None;
-        while kept.records < most {
-            let (record, within) = (kept.records, walk.position);
-            // First, as the walk takes in whatever map it is shown.
-            let doubt = frame(&data[within..]).ok().and_then(|record| doubt(layout, record));
-            let next = match doubt {
-                Some(kind) => Err(kind),
-                None => walk.next(data),
-            };
-            match next {
-                Ok(Some(Parsed { record_type, bytes, flow, .. })) => {
-                    let counters =
-                        count(layout, &walk.maps, (record_type, bytes, flow.as_ref()), |_| {});
-                    if let Some(counters) = counters {
-                        kept.flow_records += 1;
-                        kept.stat.add(&counters);
-                    }
-                    kept.bytes.extend_from_slice(bytes);
-                    kept.records += 1;
-                }
-                Ok(None) => {
-                    kept.to_the_end = true;
-                    return;
-                }
-                Err(kind) => {
-                    kept.wrong.get_or_insert((kind, record, within));
-                    // Once is enough: the sizes of a tail lead to the end if those of all do.
-                    let framed = *framed.get_or_insert_with(|| {
-                        frames(&data[within..]).is_some_and(|rest| record + rest == claimed)
-                    });
-                    let Ok((_, bytes)) = frame(&data[within..]) else { return };
-                    if !framed {
-                        return;
-                    }
-                    walk.position = within + bytes.len();
-                    kept.left_out += 1;
-                }
-            }
-        }
-        kept.to_the_end = walk.position == data.len();
+        let layout = self.header.layout();
+        self.kept.of_block(layout, &mut self.walk, data, (claimed, most), self.done.stat);
     }
 
     /// Whether as many records as the header counts end where a block begins: then they are loaded.
@@ -655,88 +582,6 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         (self.done.blocks_written, _) = self.writer.finish(&header)?;
         Ok(self.done)
     }
-}
-
-impl Kept {
-    /// Reads the records of an appendix block as far as they are of one.
-    fn read_appendix(&mut self, data: &[u8]) {
-        let (mut ident, mut stat) = (None, None);
-        let mut rest = data;
-        while !rest.is_empty() && self.wrong.is_none() {
-            let within = data.len() - rest.len();
-            match frame(rest) {
-                Ok((RecordType::IDENT, bytes)) => {
-                    ident = name_in(&bytes[HEAD..])
-                        .filter(|ident| ident.len() < IDENT)
-                        .map(<[u8]>::to_vec);
-                    rest = &rest[bytes.len()..];
-                }
-                Ok((RecordType::STAT, bytes)) => {
-                    stat = Stat::parse(Layout::Two, &bytes[HEAD..]);
-                    rest = &rest[bytes.len()..];
-                }
-                Ok((RecordType(other), _)) => {
-                    self.wrong = Some((ErrorKind::AppendixRecord(other), 0, within));
-                }
-                Err(kind) => self.wrong = Some((kind, 0, within)),
-            }
-        }
-        self.appendix = Some((ident, stat));
-    }
-}
-
-/// What speaks against a record that is none of flows, although it can be framed.
-///
-/// A reader need not care, but here nothing vouches for its bytes. nfdump reads some records of the
-/// other layout all the same; an element at a wrong place may look like one; and nfdump 1.7.1 gives
-/// up on a file for a map with something behind its closing 0, and crashes by arrays that do not
-/// add up.
-fn doubt(layout: Layout, (record_type, bytes): (RecordType, &[u8])) -> Option<ErrorKind> {
-    let RecordType(number) = record_type;
-    let foreign = match layout {
-        Layout::One => matches!(number, 11..=16),
-        Layout::Two => matches!(number, 1..=6 | 10 | 16),
-    };
-    if foreign {
-        return Some(ErrorKind::ForeignRecord(number));
-    }
-    let size = bytes.len();
-    let field = |at: usize| {
-        let field = bytes.get(at..at + 2).and_then(|field| field.first_chunk());
-        field.map_or(0, |field| usize::from(u16::from_le_bytes(*field)))
-    };
-    // An array has a header of 8 bytes, a prefix, and may be filled up to a multiple of 4.
-    let array = |prefix: usize| {
-        let sum = 8 + prefix + field(4) * field(6);
-        (sum..sum + 4).contains(&size)
-    };
-    let adds_up = match number {
-        2 => {
-            let ids = bytes.get(8..).unwrap_or_default();
-            let end = ids.chunks_exact(2).position(|id| id == [0, 0]);
-            // The 0 that ends it, and one more where that fills it up.
-            end.is_some_and(|end| ids.len() <= (end + 2) * 2)
-        }
-        7 => size == 32,
-        8 => field(6) == 0 && size == 8 + 24 * field(4),
-        9 => size == 16,
-        12 => array(6),
-        13 | 14 => array(4),
-        15 => size == 24,
-        _ => true,
-    };
-    (!adds_up).then_some(ErrorKind::RecordShape { record_type: number, size })
-}
-
-/// How many records there are in `data`, by their sizes, if these lead to its end.
-fn frames(mut data: &[u8]) -> Option<u32> {
-    let mut count = 0;
-    while !data.is_empty() {
-        let (_, record) = frame(data).ok()?;
-        data = &data[record.len()..];
-        count += 1;
-    }
-    Some(count)
 }
 
 /// The two records of an appendix.
@@ -1051,39 +896,6 @@ mod tests {
         let [loss] = &losses[..] else { panic!("{losses:?}") };
         assert_eq!((loss.offset, loss.length), (ends[0].0 as u64, (ends[1].0 - ends[0].0) as u64));
         assert_eq!((loss.kept, loss.missing, loss.appendix), (5, Some(1), false));
-    }
-
-    #[test]
-    fn records_that_do_not_add_up_are_doubted() {
-        let doubted = |layout, bytes: &[u8]| {
-            doubt(layout, frame(bytes).unwrap()).map(|kind| kind.to_string())
-        };
-        let with = |start: &[u8], size: usize| {
-            let mut record = start.to_vec();
-            record.resize(size, 0);
-            (record[2], record[3]) = (size as u8, 0);
-            record
-        };
-        let (one, two) = (Layout::One, Layout::Two);
-        for (layout, start, sizes) in [
-            (one, &[2, 0, 0, 0, 7, 0, 4, 0, 4][..], [12, 16]),
-            (two, &[7, 0], [32, 44]),
-            (two, &[8, 0, 0, 0, 1], [32, 56]),
-            (one, &[9, 0], [16, 20]),
-            (two, &[12, 0, 0, 0, 2, 0, 10], [34, 38]),
-            (two, &[13, 0, 0, 0, 2, 0, 10], [32, 36]),
-            (two, &[15, 0], [24, 20]),
-        ] {
-            let [good, bad] = sizes.map(|size| doubted(layout, &with(start, size)));
-            assert_eq!(good, None, "{start:?}");
-            let wanted = format!("record type {} of size {} does not add up", start[0], sizes[1]);
-            assert_eq!(bad, Some(wanted));
-        }
-        let foreign = doubted(two, &with(&[10, 0], 48));
-        assert_eq!(foreign.as_deref(), Some("record type 10 is not one of this layout"));
-        assert!(doubted(one, &with(&[11, 0], 48)).is_some());
-        assert_eq!(doubted(one, &with(&[10, 0], 48)), None);
-        assert_eq!(doubted(two, &with(&[99, 0], 48)), None, "a later nfdump's");
     }
 
     #[test]
