@@ -1,11 +1,21 @@
-//! The shared core: what flows and sockets are compared by.
+//! The shared core: what flows and sockets are compared by, and how packets become flows and flows
+//! become numbers.
 //!
-//! No I/O and no clock: bytes and times are handed in. Today this crate holds the join key
-//! (endpoints, protocols, flow keys, time); packets, the flow cache and the features come to
-//! live beside it.
+//! No I/O, no clock, no threads of its own: bytes and times are handed in, records are handed out. The same
+//! packets give the same records, however fast the machine is.
+//!
+//! `key` is the join key; `packet` takes frames apart; `flow` puts packets together that belong to one
+//! conversation; `features` counts and measures them; `presets` are the columns that users of other meters
+//! know; `rows` are records as text.
 
 #![forbid(unsafe_code)]
 
+#[macro_use]
+pub mod features;
+pub mod flow;
 mod key;
+pub mod packet;
+pub mod presets;
+pub mod rows;
 
 pub use key::{Endpoint, FlowKey, Interval, Protocol, Timestamp};

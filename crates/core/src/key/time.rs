@@ -18,6 +18,14 @@ impl Timestamp {
         Self(i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1_000_000))
     }
 
+    /// As RFC 3339 has it, in UTC, with microseconds: `2026-11-21T12:00:00.000000Z`.
+    #[must_use]
+    pub fn rfc3339_micros(self) -> String {
+        let time = jiff::Timestamp::from_nanosecond(self.0.into());
+        // Any number of 64 bits is within its bounds.
+        time.map(|time| format!("{time:.6}")).unwrap_or_default()
+    }
+
     /// Milliseconds since the epoch, rounded down.
     #[must_use]
     pub fn as_millis(self) -> i64 {

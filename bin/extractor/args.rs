@@ -1,0 +1,168 @@
+//! What was typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use procflow_core::features::Accounting;
+
+/// Makes bidirectional flows with statistical features of packets.
+///
+/// Every packet of the capture counts in a flow, or under a name for why it does not; both are told at the
+/// end.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+Examples:
+  extractor capture.pcap                          rows of CSV on standard output
+  extractor -o flows.jsonl day.pcapng.zst         rows of JSON in a file
+  extractor --preset cic -o flows.csv a.pcap b.pcap
+                                                  files that follow one another are one capture
+  tcpdump -w - ... | extractor -                  what another program captures
+  extractor columns --preset cic                  what the columns mean
+
+Exit codes: 0 done, 1 a capture is damaged (the flows in front of that place are written) or a file
+cannot be read or written, 2 wrong arguments."
+)]
+pub(crate) struct Args {
+    /// What to do instead.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    /// Capture files (pcap, pcapng; also in gzip or zstd), in the order in which they were captured; - is
+    /// standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Where rows go: a file that ends in .csv or .jsonl, or - for CSV on standard output.
+    #[arg(short, long, value_name = "OUT", default_value = "-")]
+    pub(crate) output: PathBuf,
+
+    /// Which columns, and which timeouts: basic, nfstream, cic, pyflowmeter, full.
+    #[arg(long, value_name = "NAME", default_value = "nfstream", value_parser = preset)]
+    pub(crate) preset: &'static procflow_core::presets::Preset,
+
+    /// These columns instead of the preset's, in this order, by their names in the preset or in `full`.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+
+    /// A flow ends so long after its last packet (the preset's unless said: 30 s for nfstream).
+    #[arg(short = 't', long, value_name = "TIME", value_parser = time)]
+    pub(crate) idle_timeout: Option<Duration>,
+
+    /// A flow is told of so long after its first packet though it goes on; 0 for never (the preset's unless
+    /// said: 60 s for nfstream).
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) active_timeout: Option<Duration>,
+
+    /// Hold at most so many flows; one more ends the flow that was quiet for the longest.
+    #[arg(long, value_name = "FLOWS", default_value_t = 524_288, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) capacity: u32,
+
+    /// Which length sizes are of (the preset's unless said).
+    #[arg(long, value_enum, value_name = "LENGTH")]
+    pub(crate) accounting: Option<Length>,
+
+    /// List so many first packets of each flow, where a column does.
+    #[arg(long, value_name = "PACKETS", default_value_t = 10)]
+    pub(crate) first_packets: u16,
+
+    /// Make flows of the packets that carry tunnels, not of those inside.
+    #[arg(long)]
+    pub(crate) no_tunnels: bool,
+
+    /// Make the rows and write none: for measuring.
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) no_output: bool,
+
+    /// Do not say at the end what became of the packets.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Say what became of the packets as a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to do instead of making flows.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Say what each column means.
+    Columns(ColumnsArgs),
+}
+
+/// `extractor columns`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ColumnsArgs {
+    /// The columns of this preset only.
+    #[arg(long, value_name = "NAME", value_parser = preset)]
+    pub(crate) preset: Option<&'static procflow_core::presets::Preset>,
+
+    /// Print a JSON object for each column, a line each.
+    #[arg(long, conflicts_with = "markdown")]
+    pub(crate) json: bool,
+
+    /// Print the pages of docs/features.md.
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+/// A length of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Length {
+    /// The frame.
+    Wire,
+    /// The IP packet.
+    Ip,
+    /// The transport header and payload.
+    Transport,
+    /// The transport's payload.
+    Payload,
+}
+
+impl From<Length> for Accounting {
+    fn from(length: Length) -> Self {
+        match length {
+            Length::Wire => Self::Wire,
+            Length::Ip => Self::Ip,
+            Length::Transport => Self::Transport,
+            Length::Payload => Self::Payload,
+        }
+    }
+}
+
+fn preset(name: &str) -> Result<&'static procflow_core::presets::Preset, String> {
+    procflow_core::presets::preset(name).ok_or_else(|| {
+        let names = procflow_core::presets::presets().iter().map(|preset| preset.name);
+        format!("there are {}", names.collect::<Vec<_>>().join(", "))
+    })
+}
+
+/// Seconds, or a number and a unit.
+fn time(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    humantime::parse_duration(text)
+        .map_err(|_| "is not a time such as 30, 30s, 500ms, 5m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_seconds_or_have_a_unit() {
+        assert_eq!(time("600"), Ok(Duration::from_secs(600)));
+        assert_eq!(time("1500ms"), Ok(Duration::from_millis(1500)));
+        assert!(time("-1").is_err() && time("x").is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! Why the extractor could not do its work, and the exit code for it.
+
+use std::io;
+use std::path::PathBuf;
+
+use procflow_capture::FileError;
+
+/// Why the extractor could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{}: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    /// A capture is damaged; the flows in front of that place were written.
+    #[error("{}: {source}", path.display())]
+    Capture { path: PathBuf, source: FileError },
+    #[error("{}: {source}", path.display())]
+    Output { path: PathBuf, source: io::Error },
+    #[error("standard output: {0}")]
+    Stdout(io::Error),
+    #[error("{0:?} is not a column; `extractor columns` lists them")]
+    NoColumn(String),
+    #[error("{}: what ends neither in .csv nor in .jsonl is not known; - is standard output", .0.display())]
+    NoFormat(PathBuf),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoColumn(_) | Self::NoFormat(_) => 2,
+            _ => 1,
+        }
+    }
+}

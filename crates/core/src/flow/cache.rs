@@ -1,0 +1,358 @@
+//! The cache of the flows that go on (RFC 5470 section 5.1 calls it so), and when each of them ends.
+//!
+//! It is driven by the packets' time for captures, and by a timer where there may be none for long: both
+//! call [`Cache::expire`]. A flow that goes on beyond the active timeout is told of and begins anew from
+//! zero, but it stays known who its initiator is and how far its connection is over. It holds at most [`Settings::capacity`] flows; one more ends the flow that was
+//! quiet for the longest, which is counted and told as such, never dropped.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::due::{Links, Queue};
+use super::{BiflowKey, EndReason, Flow, Slab};
+use crate::features::{Accounting, Features, Needs, States, Step};
+use crate::key::Timestamp;
+use crate::packet::{Packet, Transport};
+
+/// When flows end, how many there may be, and what is measured of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// So long after its last packet a flow ends (flowIdleTimeout 37), in nanoseconds.
+    pub idle: i64,
+    /// So long after its first packet a flow ends though it goes on (flowActiveTimeout 36), in
+    /// nanoseconds.
+    pub active: i64,
+    /// So long after its end a TCP connection takes in what still comes, in nanoseconds.
+    pub linger: i64,
+    /// So many flows are held at most, at least one.
+    pub capacity: u32,
+    /// Which length the statistics of sizes are of.
+    pub accounting: Accounting,
+    /// So many first packets are listed one by one.
+    pub first_packets: u16,
+    /// What is measured.
+    pub needs: Needs,
+}
+
+impl Default for Settings {
+    /// What NFStream has: 120 s idle, 1800 s active.
+    fn default() -> Self {
+        const SECOND: i64 = 1_000_000_000;
+        Self {
+            idle: 120 * SECOND,
+            active: 1800 * SECOND,
+            linger: 5 * SECOND,
+            capacity: 524_288,
+            accounting: Accounting::Ip,
+            first_packets: 10,
+            needs: Needs::NONE,
+        }
+    }
+}
+
+/// A flow that has ended.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Who talked to whom, and how much.
+    pub flow: Flow,
+    /// Why it ended.
+    pub reason: EndReason,
+    /// When that was certain: its last packet and the idle timeout, for example. Records come in this
+    /// order.
+    pub ended: Timestamp,
+    /// What was measured.
+    pub features: Features,
+    /// Which length the sizes are of.
+    pub accounting: Accounting,
+}
+
+/// What a cache has counted. Packets taken in are those of the records handed out and of the flows held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets taken in.
+    pub packets: u64,
+    /// Flows begun.
+    pub flows: u64,
+    /// Flows that ended for want of room.
+    pub evicted: u64,
+    /// The most flows held at a time.
+    pub most: u32,
+}
+
+/// What is known of a flow besides the flow: where it is to be found, and when it is due.
+#[derive(Clone, Debug)]
+struct Held {
+    /// Without packets, if it was told of by the active timeout and is silent since.
+    flow: Flow,
+    /// When its last packet came.
+    last: Timestamp,
+    /// When its connection was over, if it is.
+    closed: Option<Timestamp>,
+    hash: u64,
+}
+
+/// The flows that go on.
+#[derive(Debug)]
+pub struct Cache {
+    settings: Settings,
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    held: Slab<Option<Held>>,
+    states: States,
+    free: Vec<u32>,
+    reached: u32,
+    /// Open flows by their last packets, and closed ones by when they closed: none is in both.
+    idle: Queue,
+    closed: Queue,
+    activity: Slab<Links>,
+    /// Open flows by their first packets.
+    active: Queue,
+    age: Slab<Links>,
+    counts: Counts,
+}
+
+impl Cache {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let settings = Settings { capacity: settings.capacity.max(1), ..settings };
+        Self {
+            settings,
+            table: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            held: Slab::new(1),
+            states: States::new(&settings),
+            free: Vec::new(),
+            reached: 0,
+            idle: Queue::EMPTY,
+            closed: Queue::EMPTY,
+            activity: Slab::new(1),
+            active: Queue::EMPTY,
+            age: Slab::new(1),
+            counts: Counts::default(),
+        }
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many flows are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether no flow is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Takes in a packet at the time `now`, which is never earlier than at the packet before. Flows that
+    /// end by it are handed out first.
+    pub fn observe(&mut self, packet: &Packet, now: Timestamp, mut ended: impl FnMut(Record)) {
+        self.expire(now, &mut ended);
+        self.counts.packets += 1;
+        let key = BiflowKey::of(packet);
+        let hash = self.hasher.hash_one(key);
+        let number = match self.find(hash, &key) {
+            Some(number) => {
+                if let Some((reason, at)) = self.is_over(number, packet, now) {
+                    self.end(number, reason, at, &mut ended);
+                }
+                // By the active timeout it has not gone.
+                let goes_on = self.held.one(number).is_some();
+                if goes_on { number } else { self.begin(hash, packet, now, &mut ended) }
+            }
+            None => self.begin(hash, packet, now, &mut ended),
+        };
+        self.count(number, packet, now);
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, key: &BiflowKey) -> Option<u32> {
+        let is = |number: &u32| {
+            self.held.one(*number).as_ref().is_some_and(|held| held.flow.key() == *key)
+        };
+        self.table.find(hash, is).copied()
+    }
+
+    /// Whether a flow of this packet's key is over before it: there is a new connection of the same ports,
+    /// or the flow is due, though others in front of it are not.
+    fn is_over(
+        &self,
+        number: u32,
+        packet: &Packet,
+        now: Timestamp,
+    ) -> Option<(EndReason, Timestamp)> {
+        let held = self.held.one(number).as_ref()?;
+        let (due, reason) = self.due(held);
+        let reopened = match &packet.transport {
+            Transport::Tcp(tcp) => {
+                held.flow.closing.is_reopened_by(held.flow.direction(packet), tcp)
+            }
+            _ => false,
+        };
+        (due <= now || reopened).then_some((reason, due.min(now)))
+    }
+
+    /// When a flow is due, and why.
+    fn due(&self, held: &Held) -> (Timestamp, EndReason) {
+        let Settings { idle, active, linger, .. } = self.settings;
+        let after = |time: Timestamp, timeout: i64| Timestamp(time.0.saturating_add(timeout));
+        if let Some(closed) = held.closed {
+            return (after(closed, linger), EndReason::EndOfFlow);
+        }
+        let idle = after(held.last, idle);
+        let active = after(held.flow.first(), active);
+        if idle <= active {
+            (idle, EndReason::IdleTimeout)
+        } else {
+            (active, EndReason::ActiveTimeout)
+        }
+    }
+
+    fn begin(
+        &mut self,
+        hash: u64,
+        packet: &Packet,
+        now: Timestamp,
+        ended: &mut impl FnMut(Record),
+    ) -> u32 {
+        if self.table.len() >= self.settings.capacity as usize {
+            // The closed ones have no more to say.
+            let quiet = self.closed.front().or(self.idle.front());
+            if let Some(quiet) = quiet {
+                self.counts.evicted += 1;
+                self.end(quiet, EndReason::LackOfResources, now, ended);
+            }
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            let number = self.reached;
+            self.reached += 1;
+            self.held.reach(number, &None);
+            self.activity.reach(number, &Links::NOWHERE);
+            self.age.reach(number, &Links::NOWHERE);
+            self.states.reach(number);
+            number
+        });
+        *self.held.one_mut(number) =
+            Some(Held { flow: Flow::begun_by(packet), last: now, closed: None, hash });
+        self.states.begin(number);
+        self.idle.push(&mut self.activity, number);
+        let held = &self.held;
+        let hash_of = |number: &u32| held.one(*number).as_ref().map_or(0, |held| held.hash);
+        self.table.insert_unique(hash, number, hash_of);
+        self.counts.flows += 1;
+        self.counts.most =
+            self.counts.most.max(u32::try_from(self.table.len()).unwrap_or(u32::MAX));
+        number
+    }
+
+    fn count(&mut self, number: u32, packet: &Packet, now: Timestamp) {
+        let Some(held) = self.held.one_mut(number) else { return };
+        held.last = now;
+        let flow = &mut held.flow;
+        if flow.packets() == 0 && held.closed.is_none() {
+            self.active.push(&mut self.age, number);
+        }
+        let direction = flow.direction(packet);
+        let step = Step::of(flow, direction, packet, self.settings.accounting);
+        flow.counters.of_mut(direction).count(packet);
+        flow.fragments += u32::from(packet.fragment.is_some());
+        flow.truncated += u32::from(packet.lengths.truncated);
+        let mut closes = false;
+        if let Transport::Tcp(tcp) = &packet.transport {
+            flow.closing.see(direction, tcp, packet.lengths.payload);
+            closes = held.closed.is_none() && flow.closing.is_closed();
+        }
+        self.states.see(number, &step);
+        if closes {
+            held.closed = Some(now);
+            self.idle.remove(&mut self.activity, number);
+            self.active.remove(&mut self.age, number);
+            self.closed.push(&mut self.activity, number);
+        } else if held.closed.is_none() {
+            self.idle.touch(&mut self.activity, number);
+        }
+    }
+
+    /// Hands out the flows that are due at `now`.
+    #[inline]
+    pub fn expire(&mut self, now: Timestamp, ended: &mut impl FnMut(Record)) {
+        while let Some((due, number, reason)) = self.next_due() {
+            if due > now {
+                break;
+            }
+            self.end(number, reason, due, ended);
+        }
+    }
+
+    /// When the next flow is due; a timer need not call [`expire`](Self::expire) before.
+    #[must_use]
+    pub fn due_next(&self) -> Option<Timestamp> {
+        self.next_due().map(|(due, ..)| due)
+    }
+
+    #[inline]
+    fn next_due(&self) -> Option<(Timestamp, u32, EndReason)> {
+        let fronts = [self.closed.front(), self.idle.front(), self.active.front()];
+        let due = |number: u32| {
+            let held = self.held.one(number).as_ref()?;
+            let (due, reason) = self.due(held);
+            Some((due, number, reason))
+        };
+        fronts.into_iter().flatten().filter_map(due).min_by_key(|(due, ..)| *due)
+    }
+
+    /// Hands out all flows that are left: by their first packets, and by who talks to whom where these are
+    /// of the same moment.
+    pub fn finish(&mut self, now: Timestamp, ended: &mut impl FnMut(Record)) {
+        let mut left: Vec<u32> = self.table.iter().copied().collect();
+        let key = |&number: &u32| {
+            self.held.one(number).as_ref().map(|held| (held.flow.first(), held.flow.key()))
+        };
+        left.sort_by_key(key);
+        for number in left {
+            let over = self.held.one(number).as_ref().is_some_and(|held| held.closed.is_some());
+            let reason = if over { EndReason::EndOfFlow } else { EndReason::Forced };
+            self.end(number, reason, now, ended);
+        }
+    }
+
+    fn end(
+        &mut self,
+        number: u32,
+        reason: EndReason,
+        at: Timestamp,
+        ended: &mut impl FnMut(Record),
+    ) {
+        let Some(mut held) = self.held.one_mut(number).take() else { return };
+        let counted = held.flow.packets() > 0;
+        if counted && held.closed.is_none() {
+            self.active.remove(&mut self.age, number);
+        }
+        let record = counted.then(|| {
+            let features = self.states.end(number, &held.flow);
+            let accounting = self.settings.accounting;
+            Record { flow: held.flow.clone(), reason, ended: at, features, accounting }
+        });
+        if reason == EndReason::ActiveTimeout {
+            held.flow.begin_anew();
+            self.states.begin(number);
+            *self.held.one_mut(number) = Some(held);
+        } else {
+            let queue = if held.closed.is_some() { &mut self.closed } else { &mut self.idle };
+            queue.remove(&mut self.activity, number);
+            if let Ok(entry) = self.table.find_entry(held.hash, |&other| other == number) {
+                entry.remove();
+            }
+            self.free.push(number);
+        }
+        record.into_iter().for_each(ended);
+    }
+}

@@ -1,0 +1,270 @@
+//! The link layer: what carries IP packets from one machine to the next, and the tags in front of them.
+//!
+//! Link types are numbered by the LINKTYPE registry (tcpdump.org/linktypes.html), which capture files
+//! use; a few are different as DLT values on some systems, and those are accepted too.
+
+use std::fmt;
+
+use etherparse::{Ethernet2HeaderSlice, LinuxSllHeaderSlice, SingleVlanSlice};
+
+use super::{DEPTH, Undecoded, bytes, number};
+
+/// What kind of frames a capture has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkType(pub u32);
+
+impl LinkType {
+    /// BSD loopback: an address family in the byte order of the machine that captured.
+    pub const NULL: Self = Self(0);
+    /// Ethernet (IEEE 802.3).
+    pub const ETHERNET: Self = Self(1);
+    /// PPP (RFC 1661), with or without the framing of RFC 1662.
+    pub const PPP: Self = Self(9);
+    /// IP, 4 or 6 by its first bits.
+    pub const RAW: Self = Self(101);
+    /// PPP in HDLC-like framing, or Cisco's.
+    pub const PPP_HDLC: Self = Self(50);
+    /// PPP over Ethernet without Ethernet's header (RFC 2516).
+    pub const PPP_ETHER: Self = Self(51);
+    /// Cisco's HDLC.
+    pub const C_HDLC: Self = Self(104);
+    /// 802.11.
+    pub const IEEE802_11: Self = Self(105);
+    /// OpenBSD loopback: an address family in network byte order.
+    pub const LOOP: Self = Self(108);
+    /// Linux "cooked" capture (the device `any`).
+    pub const LINUX_SLL: Self = Self(113);
+    /// 802.11 behind a radiotap header.
+    pub const IEEE802_11_RADIOTAP: Self = Self(127);
+    /// IPv4.
+    pub const IPV4: Self = Self(228);
+    /// IPv6.
+    pub const IPV6: Self = Self(229);
+    /// Linux "cooked" capture, version 2.
+    pub const LINUX_SLL2: Self = Self(276);
+}
+
+/// A 48-bit address of a network interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// What the link layer says of a frame; what it does not say is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Who sent the frame on this link.
+    pub source: MacAddress,
+    /// Who it is for on this link.
+    pub destination: MacAddress,
+    /// The outer and the inner VLAN identifier (IEEE 802.1Q, 802.1ad), 0 where there is none.
+    pub vlans: [u16; 2],
+}
+
+/// What a frame carries.
+pub(super) enum Inside {
+    /// An IP packet, from there on.
+    Ip {
+        at: usize,
+    },
+    Other,
+}
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+/// Customer tag, service tag (802.1ad), and what was used before that was agreed.
+const VLANS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
+const MPLS: [u16; 2] = [0x8847, 0x8848];
+const PPPOE_SESSION: u16 = 0x8864;
+const MACSEC: u16 = 0x88e5;
+
+/// Opens the frame of a capture.
+pub(super) fn open(link_type: LinkType, frame: &[u8]) -> Result<(Link, Inside), Undecoded> {
+    let mut link = Link::default();
+    let ip = |at| Ok((link, Inside::Ip { at }));
+    let inside = match link_type {
+        LinkType::ETHERNET => {
+            let (opened, inside) = ethernet(frame, 0)?;
+            return Ok((opened, inside));
+        }
+        // 12 and 14 are DLT_RAW of some systems.
+        LinkType::RAW | LinkType::IPV4 | LinkType::IPV6 | LinkType(12 | 14) => return ip(0),
+        LinkType::NULL | LinkType::LOOP => {
+            // The numbers of AF_INET6 are those of NetBSD, FreeBSD, Darwin and Linux. None of them, nor
+            // AF_INET, is one of another in the other byte order.
+            let family: [u8; 4] = bytes(frame, 0)?;
+            let family = u32::from_le_bytes(family).min(u32::from_be_bytes(family));
+            if matches!(family, 2 | 10 | 24 | 28 | 30) {
+                Inside::Ip { at: 4 }
+            } else {
+                Inside::Other
+            }
+        }
+        LinkType::PPP | LinkType::PPP_HDLC => {
+            let start: [u8; 2] = bytes(frame, 0)?;
+            match start {
+                [0xff, 0x03] => ppp(frame, 2, &mut link)?,
+                // Cisco's framing, which captures of either type have.
+                [0x0f | 0x8f, 0x00] => of_type(frame, 4, number(frame, 2)?, &mut link)?,
+                _ => ppp(frame, 0, &mut link)?,
+            }
+        }
+        LinkType::PPP_ETHER => ppp(frame, 6, &mut link)?,
+        LinkType::C_HDLC => of_type(frame, 4, number(frame, 2)?, &mut link)?,
+        LinkType::LINUX_SLL => {
+            // The header has nothing that could be wrong to etherparse but hardware types that it does not
+            // know; what those mean by the protocol is not known here either.
+            let Ok(header) = LinuxSllHeaderSlice::from_slice(frame) else {
+                return Err(if frame.len() < 16 {
+                    Undecoded::CapturedShort
+                } else {
+                    Undecoded::NotIp
+                });
+            };
+            if header.sender_address_valid_length() == 6 {
+                link.source = MacAddress(bytes(frame, 6)?);
+            }
+            of_type(frame, 16, number(frame, 14)?, &mut link)?
+        }
+        LinkType::LINUX_SLL2 => {
+            if bytes::<20>(frame, 0)?[11] == 6 {
+                link.source = MacAddress(bytes(frame, 12)?);
+            }
+            of_type(frame, 20, number(frame, 0)?, &mut link)?
+        }
+        LinkType::IEEE802_11 => wireless(frame, 0, &mut link)?,
+        LinkType::IEEE802_11_RADIOTAP => {
+            // Version, padding, and the length of it all in little-endian.
+            let [_, _, low, high] = bytes(frame, 0)?;
+            wireless(frame, usize::from(u16::from_le_bytes([low, high])), &mut link)?
+        }
+        _ => return Err(Undecoded::LinkType),
+    };
+    Ok((link, inside))
+}
+
+/// An Ethernet frame that begins at `at`.
+pub(super) fn ethernet(frame: &[u8], at: usize) -> Result<(Link, Inside), Undecoded> {
+    let from = frame.get(at..).ok_or(Undecoded::CapturedShort)?;
+    let header = Ethernet2HeaderSlice::from_slice(from).map_err(|_| Undecoded::CapturedShort)?;
+    let mut link = Link {
+        source: MacAddress(header.source()),
+        destination: MacAddress(header.destination()),
+        vlans: [0; 2],
+    };
+    let inside = of_type(frame, at + 14, header.ether_type().0, &mut link)?;
+    Ok((link, inside))
+}
+
+/// What stands at `at` and is of this EtherType.
+pub(super) fn of_type(
+    frame: &[u8],
+    mut at: usize,
+    mut ether_type: u16,
+    link: &mut Link,
+) -> Result<Inside, Undecoded> {
+    let mut tags = 0;
+    for _ in 0..DEPTH {
+        match ether_type {
+            IPV4 | IPV6 => return Ok(Inside::Ip { at }),
+            _ if VLANS.contains(&ether_type) => {
+                let from = frame.get(at..).ok_or(Undecoded::CapturedShort)?;
+                let tag =
+                    SingleVlanSlice::from_slice(from).map_err(|_| Undecoded::CapturedShort)?;
+                // Of more than two the outermost and the innermost.
+                link.vlans[usize::from(tags > 0)] = tag.vlan_identifier().value();
+                tags += 1;
+                ether_type = tag.ether_type().0;
+                at += 4;
+            }
+            _ if MPLS.contains(&ether_type) => return mpls(frame, at, link),
+            PPPOE_SESSION => return ppp(frame, at + 6, link),
+            MACSEC => return Err(Undecoded::Encrypted),
+            // A length: IEEE 802.2 follows. RFC 1042: SNAP with the organisation 0, then the EtherType.
+            0..=1500 => {
+                let Ok([0xaa, 0xaa, 3, 0, 0, 0 | 0xf8]) = bytes(frame, at) else {
+                    return Ok(Inside::Other);
+                };
+                ether_type = number(frame, at + 6)?;
+                at += 8;
+            }
+            _ => return Ok(Inside::Other),
+        }
+    }
+    Err(Undecoded::Malformed)
+}
+
+/// A PPP packet: a protocol of one byte or two (RFC 1661 section 2), then its payload.
+pub(super) fn ppp(frame: &[u8], at: usize, link: &mut Link) -> Result<Inside, Undecoded> {
+    let [first] = bytes(frame, at)?;
+    // Compressed: the last byte of a protocol is odd, others are even (section 6.5).
+    let (protocol, at) =
+        if first & 1 == 1 { (u16::from(first), at + 1) } else { (number(frame, at)?, at + 2) };
+    match protocol {
+        0x0021 | 0x0057 => Ok(Inside::Ip { at }),
+        // RFC 3032 section 4.1
+        0x0281 | 0x0283 => mpls(frame, at, link),
+        _ => Ok(Inside::Other),
+    }
+}
+
+/// MPLS labels (RFC 3032), and what is below: nothing says what, so its first bits do (RFC 4928).
+fn mpls(frame: &[u8], mut at: usize, link: &mut Link) -> Result<Inside, Undecoded> {
+    for _ in 0..DEPTH {
+        let label: [u8; 4] = bytes(frame, at)?;
+        at += 4;
+        if label[2] & 1 == 0 {
+            continue;
+        }
+        let [first] = bytes(frame, at)?;
+        return match first >> 4 {
+            4 | 6 => Ok(Inside::Ip { at }),
+            // A pseudowire's control word (RFC 4385), and mostly Ethernet behind it.
+            0 => {
+                let (inner, inside) = ethernet(frame, at + 4)?;
+                link.vlans = inner.vlans;
+                Ok(inside)
+            }
+            _ => Ok(Inside::Other),
+        };
+    }
+    Err(Undecoded::Malformed)
+}
+
+/// An 802.11 frame (IEEE 802.11-2020, section 9.2.3). Only data frames carry packets.
+fn wireless(frame: &[u8], at: usize, link: &mut Link) -> Result<Inside, Undecoded> {
+    let [control, flags] = bytes(frame, at)?;
+    let (is_data, no_data) = (control & 0x0c == 0x08, control & 0x40 != 0);
+    if control & 3 != 0 || !is_data || no_data {
+        return Ok(Inside::Other);
+    }
+    if flags & 0x40 != 0 {
+        return Err(Undecoded::Encrypted);
+    }
+    let address = |number: usize| bytes(frame, at + 4 + 6 * number).map(MacAddress);
+    let (to, from) = (flags & 1 != 0, flags & 2 != 0);
+    (link.destination, link.source) = match (to, from) {
+        (false, false) => (address(0)?, address(1)?),
+        (false, true) => (address(0)?, address(2)?),
+        (true, false) => (address(2)?, address(1)?),
+        // After the sequence control.
+        (true, true) => (address(2)?, MacAddress(bytes(frame, at + 24)?)),
+    };
+    let mut header = if to && from { 30 } else { 24 };
+    if control & 0x80 != 0 {
+        // Quality of service; several packets may be packed into one frame, which is not undone.
+        let [quality, _] = bytes(frame, at + header)?;
+        if quality & 0x80 != 0 {
+            return Ok(Inside::Other);
+        }
+        header += 2;
+        // The order bit: a field for high throughput.
+        header += if flags & 0x80 != 0 { 4 } else { 0 };
+    }
+    of_type(frame, at + header, 0, link)
+}
