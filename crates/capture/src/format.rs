@@ -17,6 +17,9 @@ pub(crate) const MOST: usize = 16 << 20;
 
 const NANOS: i128 = 1_000_000_000;
 
+/// No capture is from a later time (the year 2243), so that a timeout can be added.
+const LATEST: i128 = i64::MAX as i128 - 600_000_000_000_000_000;
+
 const PCAP_HEADER: usize = 24;
 
 /// How a file is laid out.
@@ -262,6 +265,6 @@ impl Interface {
         let resolution = self.resolution.filter(|&resolution| resolution > 0);
         let resolution = i128::from(resolution.ok_or(Reason::Resolution)?);
         let nanos = i128::from(ticks) * NANOS / resolution + i128::from(self.offset) * NANOS;
-        Ok(Timestamp(nanos.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64))
+        Ok(Timestamp(nanos.clamp(-LATEST, LATEST) as i64))
     }
 }

@@ -1,9 +1,9 @@
 //! The packets' clock: which times of a capture can be believed.
 //!
 //! Flows expire by the times of packets, so one wild timestamp would end all of them. A time that is far
-//! from the one before is therefore held until the next packet: if that is near it, time has really
-//! jumped (a quiet hour, two captures one after the other); if not, the time was wild, and its packet
-//! counts at the time of the one before.
+//! from the one before is therefore held until the next packet: if that is near it, or goes on from there,
+//! time has really jumped (a quiet hour, two captures one after the other); if it is back where time was,
+//! the time was wild, and its packet counts at the time of the one before.
 
 use crate::key::Timestamp;
 
@@ -20,22 +20,23 @@ pub struct PacketClock {
     wild: u64,
 }
 
-/// What to do with a packet, and with the one that is held if there is one.
+/// What to do with a packet, and before with the one that is held, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// It is believed; nothing is held.
-    Believed,
-    /// Hold it until the next one. If another one was held, that was wild: it counts at this time.
-    Held {
-        /// The time of the packet that was held until now.
-        wild: Option<Timestamp>,
-    },
-    /// The one that was held was wild, and counts at this time; this one is believed.
-    WasWild(Timestamp),
-    /// Time has jumped: the one that was held is believed, and this one. If the jump was backwards, all
-    /// flows before it are over.
+pub struct Seen {
+    /// What is to be done with the one that is held.
+    pub held: Option<Doubted>,
+    /// Whether the packet is believed; otherwise it is held from now on.
+    pub believed: bool,
+}
+
+/// What became of a time that was doubted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubted {
+    /// It was wild: its packet counts at this time.
+    Wild(Timestamp),
+    /// It is believed: time has jumped.
     Jumped {
-        /// Whether it was a jump back.
+        /// Whether it was a jump back: all flows before it are over.
         back: bool,
     },
 }
@@ -43,35 +44,30 @@ pub enum Seen {
 impl PacketClock {
     /// Takes in the time of the next packet.
     pub fn see(&mut self, time: Timestamp) -> Seen {
-        let Some(now) = self.now else {
-            // The very first may be wild as well, and then the second is doubted, and believed by the third.
+        let Some(before) = self.now else {
+            // The first may be wild as well; then the second is doubted, and believed by the third.
             self.now = Some(time);
-            return Seen::Believed;
+            return Seen { held: None, believed: true };
         };
-        let near = |a: Timestamp, b: Timestamp| a.0.abs_diff(b.0) <= STEP.unsigned_abs();
-        if near(time, now) {
-            self.now = Some(now.max(time));
-            return match self.held.take() {
-                Some(_) => {
-                    self.wild += 1;
-                    Seen::WasWild(now)
-                }
-                None => Seen::Believed,
-            };
-        }
-        match self.held {
-            Some(held) if near(time, held) => {
-                self.held = None;
+        let doubted = self.held.take().map(|held| {
+            let goes_on = near(time, held) || (held > before && time > held);
+            if goes_on && !near(time, before) {
                 self.jumps += 1;
-                self.now = Some(held.max(time));
-                Seen::Jumped { back: held < now }
+                self.now = Some(held);
+                Doubted::Jumped { back: held < before }
+            } else {
+                self.wild += 1;
+                Doubted::Wild(before)
             }
-            held => {
-                self.held = Some(time);
-                self.wild += u64::from(held.is_some());
-                Seen::Held { wild: held.map(|_| now) }
-            }
+        });
+        let now = self.now.unwrap_or(time);
+        let believed = near(time, now);
+        if believed {
+            self.now = Some(now.max(time));
+        } else {
+            self.held = Some(time);
         }
+        Seen { held: doubted, believed }
     }
 
     /// No packet follows: the one that is held, if any, is believed. Gives whether that is a jump back.
@@ -102,6 +98,10 @@ impl PacketClock {
     }
 }
 
+fn near(a: Timestamp, b: Timestamp) -> bool {
+    a.0.abs_diff(b.0) <= STEP.unsigned_abs()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,10 +114,13 @@ mod tests {
         (seen, clock)
     }
 
+    const BELIEVED: Seen = Seen { held: None, believed: true };
+    const HELD: Seen = Seen { held: None, believed: false };
+
     #[test]
     fn small_steps_are_believed_and_the_clock_never_goes_back_by_them() {
         let (all, clock) = seen(&[0, 5, 3, STEP]);
-        assert_eq!(all, [Seen::Believed; 4]);
+        assert_eq!(all, [BELIEVED; 4]);
         assert_eq!(clock.now(), Some(Timestamp(STEP)));
     }
 
@@ -125,26 +128,34 @@ mod tests {
     fn one_wild_time_moves_nothing() {
         for wild in [i64::MAX, i64::MIN, 1000 * HOUR] {
             let (all, clock) = seen(&[10, wild, 20]);
-            let held = Seen::Held { wild: None };
-            assert_eq!(all, [Seen::Believed, held, Seen::WasWild(Timestamp(10))], "{wild}");
+            let was_wild = Seen { held: Some(Doubted::Wild(Timestamp(10))), believed: true };
+            assert_eq!(all, [BELIEVED, HELD, was_wild], "{wild}");
             assert_eq!((clock.now(), clock.jumps(), clock.wild()), (Some(Timestamp(20)), 0, 1));
         }
     }
 
     #[test]
     fn a_jump_is_believed_by_the_next_packet() {
+        let jumped = |back| Some(Doubted::Jumped { back });
         let (all, clock) = seen(&[0, HOUR, HOUR + 1]);
-        assert_eq!(all[2], Seen::Jumped { back: false });
+        assert_eq!(all[2], Seen { held: jumped(false), believed: true });
         assert_eq!((clock.now(), clock.jumps(), clock.wild()), (Some(Timestamp(HOUR + 1)), 1, 0));
         let (all, _) = seen(&[HOUR, 0, 1]);
-        assert_eq!(all[2], Seen::Jumped { back: true });
+        assert_eq!(all[2], Seen { held: jumped(true), believed: true });
+        // A packet every hour.
+        let (all, clock) = seen(&[0, HOUR, 2 * HOUR, 3 * HOUR]);
+        assert_eq!(all[2..], [Seen { held: jumped(false), believed: false }; 2]);
+        assert_eq!((clock.now(), clock.wild()), (Some(Timestamp(2 * HOUR)), 0));
     }
 
     #[test]
     fn two_wild_times_are_two() {
-        let (all, clock) = seen(&[0, 2 * HOUR, 4 * HOUR, 1]);
-        assert_eq!(all[2], Seen::Held { wild: Some(Timestamp(0)) });
-        assert_eq!(all[3], Seen::WasWild(Timestamp(0)));
+        let (all, clock) = seen(&[0, 4 * HOUR, 2 * HOUR, 1]);
+        let was_wild = Some(Doubted::Wild(Timestamp(0)));
+        assert_eq!(
+            all[2..],
+            [Seen { held: was_wild, believed: false }, Seen { held: was_wild, believed: true }]
+        );
         assert_eq!((clock.jumps(), clock.wild()), (0, 2));
     }
 

@@ -4,7 +4,7 @@
 //! It decodes frames, brings fragments to their flows, doubts wild times, and drives the cache. Every frame
 //! is in the end a packet of a record or counted under a name for why it is not: [`Tally::is_conserved`].
 
-use super::{Cache, Counts, PacketClock, Record, Seen, Settings};
+use super::{Cache, Counts, Doubted, PacketClock, Record, Seen, Settings};
 use crate::key::Timestamp;
 use crate::packet::{Decoder, Fragments, LinkType, Undecoded};
 
@@ -102,33 +102,30 @@ impl Meter {
         ended: &mut impl FnMut(Record),
     ) {
         self.frames += 1;
-        match self.clock.see(time) {
-            Seen::Believed => {}
-            Seen::Held { wild } => {
-                let bytes = frame.to_vec();
-                let before = self.held.replace(Held { link_type, time, wire, bytes });
-                if let (Some(before), Some(at)) = (before, wild) {
-                    self.count(before.link_type, at, &before.bytes, before.wire, ended);
-                }
-                return;
-            }
-            Seen::WasWild(at) => {
-                if let Some(before) = self.held.take() {
-                    self.count(before.link_type, at, &before.bytes, before.wire, ended);
-                }
-            }
-            Seen::Jumped { back } => self.jump(back, ended),
+        let Seen { held, believed } = self.clock.see(time);
+        if let Some(doubted) = held {
+            self.release(doubted, ended);
         }
-        self.count(link_type, time, frame, wire, ended);
+        if believed {
+            self.count(link_type, time, frame, wire, ended);
+        } else {
+            self.held = Some(Held { link_type, time, wire, bytes: frame.to_vec() });
+        }
     }
 
-    /// The time of the frame that is held is believed.
-    fn jump(&mut self, back: bool, ended: &mut impl FnMut(Record)) {
+    /// It is known what became of the frame that is held.
+    fn release(&mut self, doubted: Doubted, ended: &mut impl FnMut(Record)) {
         let Some(held) = self.held.take() else { return };
-        if back {
-            self.end_all(ended);
-        }
-        self.count(held.link_type, held.time, &held.bytes, held.wire, ended);
+        let time = match doubted {
+            Doubted::Wild(at) => at,
+            Doubted::Jumped { back } => {
+                if back {
+                    self.end_all(ended);
+                }
+                held.time
+            }
+        };
+        self.count(held.link_type, time, &held.bytes, held.wire, ended);
     }
 
     fn count(
@@ -164,7 +161,7 @@ impl Meter {
     /// Nothing more comes: hands out all flows that are left.
     pub fn finish(&mut self, ended: &mut impl FnMut(Record)) {
         if let Some(back) = self.clock.finish() {
-            self.jump(back, ended);
+            self.release(Doubted::Jumped { back }, ended);
         }
         self.end_all(ended);
     }

@@ -16,7 +16,7 @@ use crate::key::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 use crate::packet::{Address, Link, Packet, Transport, Tunnel};
 
 pub use cache::{Cache, Counts, Record, Settings};
-pub use clock::{PacketClock, Seen};
+pub use clock::{Doubted, PacketClock, Seen};
 pub use meter::{Meter, Tally};
 pub(crate) use slab::Slab;
 pub use tcp::{CloseStyle, Closing};

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use etherparse::{Ethernet2HeaderSlice, LinuxSllHeaderSlice, SingleVlanSlice};
+use etherparse::{Ethernet2HeaderSlice, SingleVlanSlice};
 
 use super::{DEPTH, Undecoded, bytes, number};
 
@@ -82,6 +82,8 @@ const VLANS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 const MPLS: [u16; 2] = [0x8847, 0x8848];
 const PPPOE_SESSION: u16 = 0x8864;
 const MACSEC: u16 = 0x88e5;
+/// Cisco's FabricPath: a tag of two bytes, and the frame that it carries.
+const FABRIC_PATH: u16 = 0x8903;
 
 /// Opens the frame of a capture.
 pub(super) fn open(link_type: LinkType, frame: &[u8]) -> Result<(Link, Inside), Undecoded> {
@@ -117,25 +119,18 @@ pub(super) fn open(link_type: LinkType, frame: &[u8]) -> Result<(Link, Inside), 
         LinkType::PPP_ETHER => ppp(frame, 6, &mut link)?,
         LinkType::C_HDLC => of_type(frame, 4, number(frame, 2)?, &mut link)?,
         LinkType::LINUX_SLL => {
-            // The header has nothing that could be wrong to etherparse but hardware types that it does not
-            // know; what those mean by the protocol is not known here either.
-            let Ok(header) = LinuxSllHeaderSlice::from_slice(frame) else {
-                return Err(if frame.len() < 16 {
-                    Undecoded::CapturedShort
-                } else {
-                    Undecoded::NotIp
-                });
-            };
-            if header.sender_address_valid_length() == 6 {
+            let header: [u8; 16] = bytes(frame, 0)?;
+            if header[4..6] == [0, 6] {
                 link.source = MacAddress(bytes(frame, 6)?);
             }
-            of_type(frame, 16, number(frame, 14)?, &mut link)?
+            cooked(frame, 16, [header[2], header[3]], number(frame, 14)?, &mut link)?
         }
         LinkType::LINUX_SLL2 => {
-            if bytes::<20>(frame, 0)?[11] == 6 {
+            let header: [u8; 20] = bytes(frame, 0)?;
+            if header[11] == 6 {
                 link.source = MacAddress(bytes(frame, 12)?);
             }
-            of_type(frame, 20, number(frame, 0)?, &mut link)?
+            cooked(frame, 20, [header[8], header[9]], number(frame, 0)?, &mut link)?
         }
         LinkType::IEEE802_11 => wireless(frame, 0, &mut link)?,
         LinkType::IEEE802_11_RADIOTAP => {
@@ -146,6 +141,26 @@ pub(super) fn open(link_type: LinkType, frame: &[u8]) -> Result<(Link, Inside), 
         _ => return Err(Undecoded::LinkType),
     };
     Ok((link, inside))
+}
+
+/// What follows Linux's "cooked" header: an EtherType says what, unless the hardware is of a kind whose
+/// numbers mean something else (ARPHRD_NETLINK, ARPHRD_IPGRE, and 802.11 with its own headers).
+fn cooked(
+    frame: &[u8],
+    at: usize,
+    hardware: [u8; 2],
+    protocol: u16,
+    link: &mut Link,
+) -> Result<Inside, Undecoded> {
+    match u16::from_be_bytes(hardware) {
+        824 => Ok(Inside::Other),
+        801 => wireless(frame, at, link),
+        803 => {
+            let length = bytes(frame, at + 2).map(u16::from_le_bytes)?;
+            wireless(frame, at + usize::from(length), link)
+        }
+        _ => of_type(frame, at, protocol, link),
+    }
 }
 
 /// An Ethernet frame that begins at `at`.
@@ -185,6 +200,14 @@ pub(super) fn of_type(
             _ if MPLS.contains(&ether_type) => return mpls(frame, at, link),
             PPPOE_SESSION => return ppp(frame, at + 6, link),
             MACSEC => return Err(Undecoded::Encrypted),
+            FABRIC_PATH => {
+                let inner: [u8; 16] = bytes(frame, at)?;
+                let address = |at: usize| [0, 1, 2, 3, 4, 5].map(|i| inner[at + i]);
+                link.destination = MacAddress(address(2));
+                link.source = MacAddress(address(8));
+                ether_type = u16::from_be_bytes([inner[14], inner[15]]);
+                at += 16;
+            }
             // A length: IEEE 802.2 follows. RFC 1042: SNAP with the organisation 0, then the EtherType.
             0..=1500 => {
                 let Ok([0xaa, 0xaa, 3, 0, 0, 0 | 0xf8]) = bytes(frame, at) else {
