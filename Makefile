@@ -4,13 +4,14 @@
 CARGO ?= cargo
 OUT ?= demo-run
 
-.PHONY: help demo test bench bench-join bench-nfdump accuracy accuracy-short fuzz fuzz-short tools lint docs
+.PHONY: help demo test bench bench-join bench-nfdump bench-extractor accuracy accuracy-short fuzz fuzz-short tools lint docs
 
 help:
 	@echo 'make demo    real traffic, captured, annotated and printed by nfdump (root)'
 	@echo 'make test    all tests; what a machine cannot offer is skipped, loudly'
 	@echo 'make bench   sizes of the programs on disk and in memory'
 	@echo 'make bench-nfdump     how fast flows are named, beside nfdump copying them (five minutes)'
+	@echo 'make bench-extractor  how fast packets become flows, beside other meters (five minutes)'
 	@echo 'make bench-join       how fast the join is alone, and what an interval takes of memory'
 	@echo 'make accuracy         how well each source names the processes (root, ten minutes)'
 	@echo 'make accuracy-short   the same in a minute; fails on any wrong answer'
@@ -36,6 +37,10 @@ bench: tools
 # SPEED: more options, such as SPEED='--json FILE'
 bench-nfdump: tools
 	$(CARGO) test --locked --release --test speed -- --full $(SPEED)
+
+# METERS: more options, such as METERS='--json FILE'
+bench-extractor: tools
+	$(CARGO) test --locked --release --test meters -- --full $(METERS)
 
 # JOIN: more options, such as JOIN='--json FILE'
 bench-join:

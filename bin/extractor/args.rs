@@ -1,5 +1,6 @@
 //! What was typed.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,7 +75,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) no_tunnels: bool,
 
-    /// Make the rows and write none: for measuring.
+    /// Work with so many threads: as many as there are processors unless said. The rows are the same.
+    #[arg(long, value_name = "THREADS")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// Make flows and no rows: for measuring.
     #[arg(long, conflicts_with = "output")]
     pub(crate) no_output: bool,
 

@@ -3,21 +3,40 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use procflow_core::features::Column;
-use procflow_core::flow::Record;
-use procflow_core::rows::{Format, header, row};
+use procflow_core::flow::{Make, Record};
+use procflow_core::rows::{Format, Rows, header};
 
 use crate::failure::Failure;
 
 /// So many bytes of rows are written at once.
 const AT_ONCE: usize = 256 << 10;
 
-/// Takes records and writes them as rows.
-pub(crate) struct Output {
+/// Makes rows of records.
+#[derive(Clone)]
+pub(crate) struct AsRows {
     columns: Vec<Column>,
     format: Format,
+    /// Whether anybody wants them.
+    wanted: bool,
+}
+
+impl Make for AsRows {
+    type Made = Rows;
+
+    fn make(&self, record: Record, made: &mut Rows) {
+        if self.wanted {
+            made.add(self.format, &self.columns, &record);
+        }
+    }
+}
+
+/// Takes rows and writes them.
+pub(crate) struct Output {
+    made: AsRows,
     rows: Vec<u8>,
     number: u64,
     sink: Sink,
@@ -53,21 +72,24 @@ impl Output {
         };
         let mut rows = Vec::with_capacity(AT_ONCE + AT_ONCE / 4);
         header(format, &columns, &mut rows);
-        Ok(Self { columns, format, rows, number: 0, sink, failed: None })
+        let made = AsRows { columns, format, wanted: path.is_some() };
+        Ok(Self { made, rows, number: 0, sink, failed: None })
     }
 
-    /// Adds the row of a record. Whether it could be written is told at the end.
-    pub(crate) fn take(&mut self, record: &Record) {
-        row(self.format, &self.columns, record, self.number, &mut self.rows);
+    /// What makes the rows.
+    pub(crate) fn rows(&self) -> AsRows {
+        self.made.clone()
+    }
+
+    /// Adds one of the rows. It is over when nobody reads them, or they cannot be written; why is told at
+    /// the end.
+    pub(crate) fn take(&mut self, rows: &Rows, index: usize) -> ControlFlow<()> {
+        rows.copy(index, self.number, &mut self.rows);
         self.number += 1;
         if self.rows.len() >= AT_ONCE {
             self.flush();
         }
-    }
-
-    /// Whether nobody reads what is written, or it cannot be.
-    pub(crate) fn failed(&self) -> bool {
-        self.failed.is_some()
+        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn flush(&mut self) {

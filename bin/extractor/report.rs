@@ -9,17 +9,16 @@ use serde_json::{Map, Value, json};
 /// So many rows were made of these packets, in this time.
 pub(crate) struct Report {
     pub(crate) tally: Tally,
-    pub(crate) records: u64,
     pub(crate) took: Duration,
 }
 
 impl Report {
     pub(crate) fn in_text(&self) -> String {
-        let Tally { frames, undecoded, flows, truncated, clock_jumps, wild_times } = self.tally;
+        let Tally { frames, undecoded, flows, truncated, clock_jumps, wild_times, .. } = self.tally;
         let rate = frames as f64 / self.took.as_secs_f64().max(1e-9) / 1e6;
         let mut text = format!(
             "{frames} frames, {} packets in {} flow records ({rate:.2} M/s)",
-            flows.packets, self.records
+            flows.packets, self.tally.records
         );
         let mut also = |count: u64, what: &str| {
             if count > 0 {
@@ -43,7 +42,7 @@ impl Report {
     }
 
     pub(crate) fn in_json(&self) -> Value {
-        let Tally { frames, undecoded, flows, truncated, clock_jumps, wild_times } = self.tally;
+        let Tally { frames, undecoded, flows, truncated, clock_jumps, wild_times, .. } = self.tally;
         let undecoded: Map<String, Value> = Undecoded::ALL
             .into_iter()
             .zip(undecoded)
@@ -55,7 +54,7 @@ impl Report {
             "undecoded": undecoded,
             "conserved": self.tally.is_conserved(),
             "flows": flows.flows,
-            "records": self.records,
+            "records": self.tally.records,
             "most_flows_at_once": flows.most,
             "evicted": flows.evicted,
             "truncated": truncated,

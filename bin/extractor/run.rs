@@ -2,14 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use procflow_capture::{Batch, CaptureFile};
+use procflow_capture::CaptureFile;
 use procflow_core::features::{Column, column};
-use procflow_core::flow::{Meter, Settings};
-use procflow_core::packet::Decoder;
+use procflow_core::flow::{Filled, Settings, meter};
+use procflow_core::packet::{Batch, Decoder};
+use procflow_core::rows::Rows;
 
 use crate::args::Args;
 use crate::failure::Failure;
@@ -22,29 +25,39 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = settings(args, &columns);
     let path = Some(args.output.as_path()).filter(|_| !args.no_output);
     let mut output = Output::begin(columns, path)?;
-    let mut meter = Meter::new(Decoder { tunnels: !args.no_tunnels }, settings);
-    let mut records = 0;
-    let mut read = Ok(());
-    for file in &args.files {
-        read = meter_file(file, &mut meter, &mut output, &mut records);
-        if read.is_err() {
-            break;
+    let rows = output.rows();
+    let mut files = Files::of(&args.files);
+    let stop = AtomicBool::new(false);
+    let source = |batch: &mut Batch| match stop.load(Ordering::Relaxed) {
+        true => {
+            batch.clear();
+            Filled::Last
         }
-    }
-    meter.finish(&mut |record| {
-        records += 1;
-        output.take(&record);
-    });
+        false => files.next(batch),
+    };
+    let take = |made: &Rows, index: usize| {
+        if output.take(made, index).is_break() {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let decoder = Decoder { tunnels: !args.no_tunnels };
+    let tally = meter(decoder, settings, threads(args), source, &rows, take);
     output.finish()?;
     if !args.quiet {
-        let report = Report { tally: meter.tally(), records, took: began.elapsed() };
+        let report = Report { tally, took: began.elapsed() };
         if args.json {
             eprintln!("{}", report.in_json());
         } else {
             eprintln!("extractor: {}", report.in_text());
         }
     }
-    read.map(|()| ExitCode::SUCCESS)
+    files.failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// As many as there are processors, unless said.
+fn threads(args: &Args) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    args.threads.map_or_else(all, NonZeroUsize::get)
 }
 
 /// The columns that are wanted.
@@ -74,31 +87,47 @@ fn settings(args: &Args, columns: &[Column]) -> Settings {
     }
 }
 
-/// Meters one file, up to its end or to where it is damaged.
-fn meter_file(
-    path: &Path,
-    meter: &mut Meter,
-    output: &mut Output,
-    records: &mut u64,
-) -> Result<(), Failure> {
-    let open = |source| Failure::Open { path: path.to_owned(), source };
-    let input: Box<dyn Read> = match path == Path::new("-") {
-        true => Box::new(io::stdin().lock()),
-        false => Box::new(File::open(path).map_err(open)?),
-    };
-    let mut file = CaptureFile::new(input).map_err(open)?;
-    let mut batch = Batch::default();
-    loop {
-        let read = file.next_batch(&mut batch);
-        for (frame, bytes) in batch.frames() {
-            meter.observe(frame.link_type, frame.time, bytes, frame.wire, &mut |record| {
-                *records += 1;
-                output.take(&record);
-            });
-        }
-        read.map_err(|source| Failure::Capture { path: path.to_owned(), source })?;
-        if batch.is_empty() || output.failed() {
-            return Ok(());
+/// Capture files one after another, up to the last one's end or to where one is damaged.
+struct Files<'a> {
+    left: std::slice::Iter<'a, PathBuf>,
+    open: Option<(&'a Path, CaptureFile<Box<dyn Read + Send>>)>,
+    failed: Option<Failure>,
+}
+
+impl<'a> Files<'a> {
+    fn of(files: &'a [PathBuf]) -> Self {
+        Self { left: files.iter(), open: None, failed: None }
+    }
+
+    fn next(&mut self, batch: &mut Batch) -> Filled {
+        batch.clear();
+        loop {
+            if self.open.is_none() {
+                let Some(path) = self.left.next() else { return Filled::Last };
+                match open(path) {
+                    Ok(file) => self.open = Some((path, file)),
+                    Err(source) => {
+                        self.failed = Some(Failure::Open { path: path.clone(), source });
+                        return Filled::Last;
+                    }
+                }
+            }
+            let Some((path, file)) = &mut self.open else { return Filled::Last };
+            if let Err(source) = file.next_batch(batch) {
+                self.failed = Some(Failure::Capture { path: path.to_path_buf(), source });
+                return Filled::Last;
+            }
+            if !batch.is_empty() {
+                return Filled::More(None);
+            }
+            self.open = None;
         }
     }
+}
+
+fn open(path: &Path) -> io::Result<CaptureFile<Box<dyn Read + Send>>> {
+    CaptureFile::new(match path == Path::new("-") {
+        true => Box::new(io::stdin()),
+        false => Box::new(File::open(path)?),
+    })
 }

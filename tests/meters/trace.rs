@@ -1,9 +1,13 @@
-//! A made-up capture, the same one each time: short flows of TCP and UDP, of which some send datagrams in
-//! fragments.
+//! Captures to measure with: a made-up one, the same each time - short flows of TCP and UDP, of which some
+//! send datagrams in fragments - and one of real packets, repeated.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, Write};
+use std::path::Path;
+
+use procflow_capture::CaptureFile;
+use procflow_core::packet::{Batch, LinkType};
 
 /// So many seconds pass from the first flow's begin to the last one's.
 const SPAN: u64 = 600;
@@ -46,21 +50,13 @@ pub(crate) fn write(flows: u32, output: &mut impl Write) -> io::Result<Written> 
         next.push(Reverse((dice.below(SPAN * MICROS), number)));
         going.push(Flow::new(number));
     }
-    output.write_all(&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0])?;
-    output.write_all(&[0xff, 0xff, 0, 0, 1, 0, 0, 0])?;
+    header(output)?;
     let mut written = Written { packets: 0, bytes: 24 };
     let mut identification = 0;
     while let Some(Reverse((time, number))) = next.pop() {
         let flow = &mut going[number as usize];
         for frame in flow.step(&mut identification) {
-            let seconds = 1_700_000_000 + (time / MICROS) as u32;
-            let length = frame.len() as u32;
-            for field in [seconds, (time % MICROS) as u32, length, length] {
-                output.write_all(&field.to_le_bytes())?;
-            }
-            output.write_all(&frame)?;
-            written.packets += 1;
-            written.bytes += 16 + u64::from(length);
+            written.add(EPOCH * MICROS + time, &frame, frame.len() as u32, output)?;
         }
         if flow.sent < flow.packets {
             let after = 50 + flow.dice.below(200_000);
@@ -68,6 +64,97 @@ pub(crate) fn write(flows: u32, output: &mut impl Write) -> io::Result<Written> 
         }
     }
     Ok(written)
+}
+
+const EPOCH: u64 = 1_700_000_000;
+
+fn header(output: &mut impl Write) -> io::Result<()> {
+    output.write_all(&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0])?;
+    output.write_all(&[0xff, 0xff, 4, 0, 1, 0, 0, 0])
+}
+
+impl Written {
+    /// Adds a frame, captured so many microseconds after 1970.
+    fn add(
+        &mut self,
+        time: u64,
+        frame: &[u8],
+        wire: u32,
+        output: &mut impl Write,
+    ) -> io::Result<()> {
+        let captured = frame.len() as u32;
+        for field in [(time / MICROS) as u32, (time % MICROS) as u32, captured, wire] {
+            output.write_all(&field.to_le_bytes())?;
+        }
+        output.write_all(frame)?;
+        self.packets += 1;
+        self.bytes += 16 + u64::from(captured);
+        Ok(())
+    }
+}
+
+/// Writes a capture of so many flows that go on at the same time, of so many packets each.
+pub(crate) fn write_at_once(
+    flows: u32,
+    packets: u32,
+    output: &mut impl Write,
+) -> io::Result<Written> {
+    header(output)?;
+    let mut written = Written { packets: 0, bytes: 24 };
+    let mut all: Vec<Flow> = (0..flows).map(Flow::new).collect();
+    for (number, flow) in all.iter_mut().enumerate() {
+        // Hosts enough that none has many flows.
+        flow.ends[0].0 = [10, (number >> 16) as u8, (number >> 8) as u8, number as u8];
+    }
+    let mut time = EPOCH * MICROS;
+    for _ in 0..packets {
+        for flow in &mut all {
+            let payload = flow.dice.below(400) as usize;
+            let frame = flow.tcp_frame(0, 0x18, payload, 0);
+            written.add(time, &frame, frame.len() as u32, output)?;
+            time += 10;
+        }
+    }
+    Ok(written)
+}
+
+/// Writes real packets: all Ethernet captures of a folder one after another, again and again at later
+/// times, until there are enough. Nothing if there is no such folder.
+pub(crate) fn repeat_real(folder: &Path, output: &mut impl Write) -> io::Result<Option<Written>> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(None) };
+    let mut paths: Vec<_> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    paths.sort();
+    let mut frames = Vec::new();
+    let mut batch = Batch::default();
+    for path in paths {
+        let mut file = CaptureFile::open(&path)?;
+        let mut first = None;
+        let mut last = 0;
+        let begin =
+            frames.last().map_or(0, |(time, ..): &(u64, Vec<u8>, u32)| time + 1000 * MICROS);
+        while file.next_batch(&mut batch).is_ok() && !batch.is_empty() {
+            for frame in batch.frames().iter().filter(|frame| frame.link_type == LinkType::ETHERNET)
+            {
+                let micros = frame.time.0.max(0) as u64 / 1000;
+                // In each capture as they were, an hour at most.
+                let since = micros.saturating_sub(*first.get_or_insert(micros)).min(3600 * MICROS);
+                last = last.max(since);
+                frames.push((begin + last, batch.bytes_of(frame).to_vec(), frame.wire.min(65_535)));
+            }
+        }
+    }
+    header(output)?;
+    let mut written = Written { packets: 0, bytes: 24 };
+    let span = frames.last().map_or(0, |(time, ..)| time + 3600 * MICROS);
+    let mut begin = EPOCH * MICROS;
+    while !frames.is_empty() && written.packets < 1_000_000 {
+        for (time, frame, wire) in &frames {
+            written.add(begin + time, frame, (*wire).max(frame.len() as u32), output)?;
+        }
+        begin += span;
+    }
+    Ok(Some(written))
 }
 
 impl Flow {

@@ -7,19 +7,15 @@
 //! of this kind there. Without `--full` or `--short` it does nothing, so that `cargo test` passes by.
 
 mod files;
+#[path = "../measure/mod.rs"]
+mod measure;
 mod zstd;
 
-use std::error::Error;
+use files::World;
+use measure::{Row, Taken, Trouble, least, run, tell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use files::World;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
-
-type Trouble = Box<dyn Error>;
 
 fn main() -> Result<(), Trouble> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,19 +43,7 @@ fn main() -> Result<(), Trouble> {
     let bench =
         Bench { place: place.path().to_owned(), flows, rounds: if has("--full") { 5 } else { 1 } };
     let rows = bench.run()?;
-    let mut lines = String::new();
-    for Row { what, value, unit, pass } in rows {
-        let verdict = if pass == Some(false) { "  FAIL" } else { "" };
-        println!("{what:<52} {value:>9.2} {unit}{verdict}");
-        let pass = pass.map_or("null".to_owned(), |pass| pass.to_string());
-        lines += &format!(
-            "{{\"bar\": \"nfdump: {what}\", \"value\": {value:.3}, \"unit\": \"{unit}\", \"pass\": {pass}}}\n"
-        );
-    }
-    if let Some(json) = json {
-        fs::write(json, lines)?;
-    }
-    Ok(())
+    tell("nfdump", rows, json.as_deref())
 }
 
 /// Makes the files that every flow is a hit in, for whoever wants to look closer.
@@ -70,36 +54,6 @@ fn make(directory: &Path, flows: u32) -> Result<(), Trouble> {
     world.write_flows(&directory.join("plain"), flows, 100)?;
     run(nfdump(&directory.join("plain"), &directory.join("lz4")).arg("-y"))?;
     Ok(())
-}
-
-struct Row {
-    what: String,
-    value: f64,
-    unit: &'static str,
-    pass: Option<bool>,
-}
-
-impl Row {
-    fn new(what: String, value: f64, unit: &'static str) -> Self {
-        Self { what, value, unit, pass: None }
-    }
-
-    fn at_least(self, bar: f64) -> Self {
-        Self { pass: Some(self.value >= bar), ..self }
-    }
-
-    fn at_most(self, bar: f64) -> Self {
-        Self { pass: Some(self.value <= bar), ..self }
-    }
-}
-
-/// What a program took.
-#[derive(Clone, Copy, Default)]
-struct Taken {
-    processor: f64,
-    wall: f64,
-    /// MiB at most.
-    memory: f64,
 }
 
 struct Bench {
@@ -290,48 +244,6 @@ fn nfdump(from: &Path, to: &Path) -> Command {
     let mut nfdump = Command::new("nfdump");
     nfdump.arg("-r").arg(from).arg("-w").arg(to).stdout(Stdio::null());
     nfdump
-}
-
-fn seconds(time: TimeVal) -> f64 {
-    time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6
-}
-
-/// Runs a program to its end.
-fn run(command: &mut Command) -> Result<Taken, Trouble> {
-    let processor = || -> Result<f64, Trouble> {
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-        Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
-    };
-    let (before, began) = (processor()?, Instant::now());
-    let mut child = command.spawn()?;
-    let status = format!("/proc/{}/status", child.id());
-    let mut memory = 0.0_f64;
-    let ended = loop {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let most =
-            text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
-        memory = memory.max(most.and_then(|most| most.trim().parse().ok()).unwrap_or(0.0) / 1024.0);
-        if let Some(ended) = child.try_wait()? {
-            break ended;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
-    let wall = began.elapsed().as_secs_f64();
-    if !ended.success() {
-        return Err(format!("{command:?}: {ended}").into());
-    }
-    Ok(Taken { processor: processor()? - before, wall, memory })
-}
-
-/// The least of each: what it takes when nothing else disturbs it, least of all a host that has no memory
-/// at hand.
-fn least(all: &[Taken]) -> Taken {
-    let most = Taken { processor: f64::MAX, wall: f64::MAX, memory: f64::MAX };
-    all.iter().fold(most, |least, one| Taken {
-        processor: least.processor.min(one.processor),
-        wall: least.wall.min(one.wall),
-        memory: least.memory.min(one.memory),
-    })
 }
 
 /// Whether nfdump sees the names: all of them, by its own filter.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-use crate::{Taken, Trouble, seconds};
+use crate::measure::{Taken, Trouble, seconds};
 
 /// The level of nfdump's own writer.
 const LEVEL: i32 = 3;
@@ -66,7 +66,7 @@ pub(crate) fn alone(read: &Path, written: &Path) -> Result<Taken, Trouble> {
         compressor.compress_to_buffer(&plain[..length], &mut disk)?;
         taken += on_processor()? - began;
     }
-    Ok(Taken { processor: taken, wall: taken, memory: 0.0 })
+    Ok(Taken { processor: taken, wall: taken, ..Taken::default() })
 }
 
 /// What this thread took so far, in seconds.

@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use crate::batch::Batch;
+use procflow_core::packet::Batch;
+
 use crate::format::{Format, Step};
 
 /// So many bytes of the file make a batch: enough that nobody waits for the next one, few enough that
@@ -192,13 +193,15 @@ impl<R: Read> CaptureFile<R> {
         if self.over {
             return Ok(());
         }
-        std::mem::swap(batch.bytes_mut(), &mut self.rest);
-        self.rest.clear();
+        let rest = self.rest.len();
+        batch.room(rest.max(PIECE))[..rest].copy_from_slice(&self.rest);
+        batch.fill(rest);
         let start = self.offset;
         let mut at = 0;
         let done = self.fill_and_take(batch, &mut at);
         self.offset = start + at as u64;
-        self.rest.extend_from_slice(&batch.bytes()[at..]);
+        self.rest.clear();
+        self.rest.extend_from_slice(&batch.filled()[at..]);
         done.map_err(|reason| {
             self.over = true;
             let compressed = !matches!(self.input, Input::Plain(_));
@@ -209,7 +212,7 @@ impl<R: Read> CaptureFile<R> {
     fn fill_and_take(&mut self, batch: &mut Batch, at: &mut usize) -> Result<(), Reason> {
         let mut ended = self.fill(batch, PIECE)?;
         if self.format.is_none() {
-            match Format::of(batch.bytes())? {
+            match Format::of(batch.filled())? {
                 Some((format, header)) => {
                     self.format = Some(format);
                     *at = header;
@@ -219,7 +222,7 @@ impl<R: Read> CaptureFile<R> {
         }
         let Some(format) = &mut self.format else { return Ok(()) };
         loop {
-            let left = batch.bytes().len() - *at;
+            let left = batch.filled().len() - *at;
             if left == 0 && (ended || !batch.is_empty()) {
                 self.over = ended;
                 return Ok(());
@@ -246,8 +249,17 @@ impl<R: Read> CaptureFile<R> {
 
 /// Reads until there are so many bytes in a batch; gives whether the input ended before.
 fn fill<R: Read>(input: &mut Input<R>, batch: &mut Batch, length: usize) -> Result<bool, Reason> {
-    let bytes = batch.bytes_mut();
-    let missing = length.saturating_sub(bytes.len());
-    let read = input.take(missing as u64).read_to_end(bytes).map_err(Reason::Read)?;
-    Ok(read < missing)
+    let mut missing = length.saturating_sub(batch.filled().len());
+    while missing > 0 {
+        match input.read(&mut batch.room(missing)[..missing]) {
+            Ok(0) => return Ok(true),
+            Ok(read) => {
+                batch.fill(read);
+                missing -= read;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Reason::Read(error)),
+        }
+    }
+    Ok(false)
 }

@@ -6,9 +6,11 @@
 //! refuses captures that libpcap reads (a public one with an interface name of the wrong length), others
 //! hold a file in memory or know one interface only.
 
-use procflow_core::{Timestamp, packet::LinkType};
+use procflow_core::{
+    Timestamp,
+    packet::{Batch, LinkType},
+};
 
-use crate::batch::Batch;
 use crate::file::Reason;
 
 /// No frame is longer than this, nor any other block: a claim of more is damage. (libpcap's own limit for
@@ -126,7 +128,7 @@ impl Pcap {
     /// Four numbers, and the frame.
     #[inline]
     fn step(&self, batch: &mut Batch, at: usize) -> Result<Step, Reason> {
-        let bytes = &batch.bytes()[at..];
+        let bytes = &batch.filled()[at..];
         let Some(head) = bytes.first_chunk::<16>() else { return Ok(Step::Wants(self.record)) };
         let field = |at| self.order.u32(head, at);
         let (seconds, fraction, captured, wire) = (field(0), field(4), field(8), field(12));
@@ -139,7 +141,7 @@ impl Pcap {
         }
         let fraction = i64::from(fraction) * if self.nanoseconds { 1 } else { 1000 };
         let time = Timestamp(i64::from(seconds) * NANOS as i64 + fraction);
-        batch.refer(time, wire, self.link_type, (at + self.record, captured as usize));
+        batch.refer(time, wire, self.link_type, at + self.record, captured as usize);
         Ok(Step::Done(length))
     }
 }
@@ -153,7 +155,7 @@ const ENHANCED_PACKET: u32 = 6;
 
 impl PcapNg {
     fn step(&mut self, batch: &mut Batch, at: usize) -> Result<Step, Reason> {
-        let all = &batch.bytes()[at..];
+        let all = &batch.filled()[at..];
         if all.len() < 12 {
             return Ok(Step::Wants(12));
         }
@@ -200,7 +202,7 @@ impl PcapNg {
                     return Err(Reason::Block("packet"));
                 }
                 let time = interface.time(ticks)?;
-                batch.refer(time, wire, interface.link_type, (at + 28, captured));
+                batch.refer(time, wire, interface.link_type, at + 28, captured);
             }
             SIMPLE_PACKET => {
                 // Of the first interface, and without a time.
@@ -212,7 +214,7 @@ impl PcapNg {
                     some => some as usize,
                 };
                 let captured = room.min(most).min(wire as usize);
-                batch.refer(Timestamp(0), wire, interface.link_type, (at + 12, captured));
+                batch.refer(Timestamp(0), wire, interface.link_type, at + 12, captured);
             }
             // Names, statistics, secrets: no frames.
             _ => {}

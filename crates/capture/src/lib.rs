@@ -5,9 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-mod batch;
 mod file;
 mod format;
 
-pub use batch::{Batch, Frame};
 pub use file::{CaptureFile, FileError, Reason};

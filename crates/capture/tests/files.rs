@@ -2,8 +2,11 @@
 
 use std::io::{self, Read, Write};
 
-use procflow_capture::{Batch, CaptureFile, FileError, Reason};
-use procflow_core::{Timestamp, packet::LinkType};
+use procflow_capture::{CaptureFile, FileError, Reason};
+use procflow_core::{
+    Timestamp,
+    packet::{Batch, LinkType},
+};
 
 /// A frame as it should be read: time, length on the wire, link type, bytes.
 type Seen = (i64, u32, u32, Vec<u8>);
@@ -13,7 +16,8 @@ fn read(input: impl Read) -> (Vec<Seen>, Option<FileError>) {
     let (mut batch, mut seen) = (Batch::default(), Vec::new());
     loop {
         let result = file.next_batch(&mut batch);
-        for (frame, bytes) in batch.frames() {
+        for frame in batch.frames() {
+            let bytes = batch.bytes_of(frame);
             let LinkType(link_type) = frame.link_type;
             let Timestamp(time) = frame.time;
             seen.push((time, frame.wire, link_type, bytes.to_vec()));

@@ -31,31 +31,64 @@ pub fn header(format: Format, columns: &[Column], out: &mut Vec<u8>) {
     }
 }
 
-/// The row of a record, of which so many are in front of it.
-pub fn row(format: Format, columns: &[Column], record: &Record, number: u64, out: &mut Vec<u8>) {
-    match format {
-        Format::Csv => {
-            for (index, column) in columns.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
+/// Rows that were made where their numbers are not known yet.
+#[derive(Debug, Default)]
+pub struct Rows {
+    text: Vec<u8>,
+    /// Where each row ends, and where its number belongs, if it has one.
+    ends: Vec<(usize, Option<usize>)>,
+}
+
+impl Rows {
+    /// Adds the row of a record.
+    pub fn add(&mut self, format: Format, columns: &[Column], record: &Record) {
+        let text = &mut self.text;
+        let mut number = None;
+        match format {
+            Format::Csv => {
+                for (index, column) in columns.iter().enumerate() {
+                    if index > 0 {
+                        text.push(b',');
+                    }
+                    match (column.value)(record) {
+                        Value::Row => number = Some(text.len()),
+                        value => csv(value, text),
+                    }
                 }
-                csv((column.value)(record), number, out);
+                text.extend_from_slice(b"\r\n");
             }
-            out.extend_from_slice(b"\r\n");
+            Format::JsonLines => {
+                for (index, column) in columns.iter().enumerate() {
+                    text.push(if index > 0 { b',' } else { b'{' });
+                    json_text(column.name, text);
+                    text.push(b':');
+                    match (column.value)(record) {
+                        Value::Row => number = Some(text.len()),
+                        value => json(value, text),
+                    }
+                }
+                text.extend_from_slice(b"}\n");
+            }
         }
-        Format::JsonLines => {
-            for (index, column) in columns.iter().enumerate() {
-                out.push(if index > 0 { b',' } else { b'{' });
-                json_text(column.name, out);
-                out.push(b':');
-                json((column.value)(record), number, out);
+        self.ends.push((self.text.len(), number));
+    }
+
+    /// Copies a row, with its number.
+    pub fn copy(&self, index: usize, number: u64, into: &mut Vec<u8>) {
+        let Some(&(end, place)) = self.ends.get(index) else { return };
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        match place {
+            Some(place) => {
+                into.extend_from_slice(&self.text[start..place]);
+                into.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+                into.extend_from_slice(&self.text[place..end]);
             }
-            out.extend_from_slice(b"}\n");
+            None => into.extend_from_slice(&self.text[start..end]),
         }
     }
 }
 
-fn csv(value: Value<'_>, number: u64, out: &mut Vec<u8>) {
+fn csv(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Null => {}
         Value::Text(text) => csv_text(&text, out),
@@ -70,7 +103,7 @@ fn csv(value: Value<'_>, number: u64, out: &mut Vec<u8>) {
                 out.push(b'"');
             }
         }
-        other => plain(&other, number, out),
+        other => plain(&other, out),
     }
 }
 
@@ -89,17 +122,17 @@ fn csv_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn json(value: Value<'_>, number: u64, out: &mut Vec<u8>) {
+fn json(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Text(text) => json_text(&text, out),
         Value::Numbers(numbers) => list(&numbers, out),
         Value::Address(_) | Value::Mac(_) => {
             out.push(b'"');
-            plain(&value, number, out);
+            plain(&value, out);
             out.push(b'"');
         }
-        other => plain(&other, number, out),
+        other => plain(&other, out),
     }
 }
 
@@ -120,10 +153,9 @@ fn json_text(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Numbers and addresses, which look alike in all formats.
-fn plain(value: &Value<'_>, number: u64, out: &mut Vec<u8>) {
+fn plain(value: &Value<'_>, out: &mut Vec<u8>) {
     let mut whole = itoa::Buffer::new();
     match value {
-        Value::Row => out.extend_from_slice(whole.format(number).as_bytes()),
         Value::Unsigned(value) => out.extend_from_slice(whole.format(*value).as_bytes()),
         Value::Signed(value) => out.extend_from_slice(whole.format(*value).as_bytes()),
         Value::Float(value) => {
@@ -146,7 +178,7 @@ fn plain(value: &Value<'_>, number: u64, out: &mut Vec<u8>) {
             IpAddr::V6(v6) => drop(write!(out, "{v6}")),
         },
         Value::Mac(mac) => drop(write!(out, "{mac}")),
-        Value::Null | Value::Text(_) | Value::Numbers(_) => {}
+        Value::Null | Value::Row | Value::Text(_) | Value::Numbers(_) => {}
     }
 }
 
@@ -169,8 +201,8 @@ mod tests {
 
     fn both(value: Value<'_>) -> (String, String) {
         let (mut in_csv, mut in_json) = (Vec::new(), Vec::new());
-        csv(value.clone(), 7, &mut in_csv);
-        json(value, 7, &mut in_json);
+        csv(value.clone(), &mut in_csv);
+        json(value, &mut in_json);
         (String::from_utf8(in_csv).unwrap(), String::from_utf8(in_json).unwrap())
     }
 
@@ -178,7 +210,6 @@ mod tests {
     fn every_kind_of_value_as_text() {
         for (value, in_csv, in_json) in [
             (Value::Null, "", "null"),
-            (Value::Row, "7", "7"),
             (Value::Signed(-1), "-1", "-1"),
             (Value::Float(0.1), "0.1", "0.1"),
             (Value::Float(3.0), "3", "3"),

@@ -6,8 +6,10 @@ mod frames;
 use frames::{fragment, ipv4, tcp, udp};
 use procflow_core::Timestamp;
 use procflow_core::features::{Accounting, Needs, Way};
-use procflow_core::flow::{CloseStyle, DirectionSource, EndReason, Meter, Record, Settings, Tally};
-use procflow_core::packet::{Decoder, LinkType};
+use procflow_core::flow::{
+    AsTheyAre, CloseStyle, DirectionSource, EndReason, Filled, Record, Settings, Tally,
+};
+use procflow_core::packet::{Batch, Decoder, LinkType};
 
 const SECOND: i64 = 1_000_000_000;
 const MILLI: i64 = 1_000_000;
@@ -24,18 +26,34 @@ fn settings() -> Settings {
 
 /// Meters raw IP packets with their times.
 fn meter(settings: Settings, packets: &[(i64, Vec<u8>)]) -> (Vec<Record>, Tally) {
-    let mut meter = Meter::new(Decoder::default(), settings);
+    let frames: Vec<_> =
+        packets.iter().map(|(time, packet)| (*time, packet.clone(), packet.len() as u32)).collect();
+    meter_frames(settings, LinkType::RAW, &frames, (1, 100))
+}
+
+/// Meters frames with their times and lengths on the wire, by so many threads, so many at a time.
+fn meter_frames(
+    settings: Settings,
+    link_type: LinkType,
+    frames: &[(i64, Vec<u8>, u32)],
+    (threads, at_once): (usize, usize),
+) -> (Vec<Record>, Tally) {
+    let mut batches = frames.chunks(at_once);
+    let source = |batch: &mut Batch| {
+        batch.clear();
+        let Some(frames) = batches.next() else { return Filled::Last };
+        for (time, bytes, wire) in frames {
+            batch.push(Timestamp(*time), *wire, link_type, bytes);
+        }
+        Filled::More(None)
+    };
     let mut records = Vec::new();
-    for (time, packet) in packets {
-        let wire = packet.len() as u32;
-        let mut take = |record| records.push(record);
-        meter.observe(LinkType::RAW, Timestamp(*time), packet, wire, &mut take);
-    }
-    meter.finish(&mut |record| records.push(record));
-    let tally = meter.tally();
+    let take = |made: &Vec<Record>, index: usize| records.push(made[index].clone());
+    let tally =
+        procflow_core::flow::meter(Decoder::default(), settings, threads, source, &AsTheyAre, take);
     assert!(tally.is_conserved(), "{tally:?}");
     let packets: u64 = records.iter().map(|record| record.packets(Way::Both)).sum();
-    assert_eq!(packets, tally.flows.packets);
+    assert_eq!((packets, records.len() as u64), (tally.flows.packets, tally.records));
     (records, tally)
 }
 
@@ -312,9 +330,7 @@ fn any_bytes_are_accounted_for() {
     };
     let whole = connection(0, 1).remove(3).1;
     for link_type in [0, 1, 9, 50, 51, 101, 104, 105, 108, 113, 127, 228, 276, 999] {
-        let mut meter = Meter::new(Decoder::default(), Settings { capacity: 50, ..settings() });
-        let mut packets = 0;
-        let mut take = |record: Record| packets += record.packets(Way::Both);
+        let mut frames = Vec::new();
         for _ in 0..3000 {
             let mut frame = match next() % 3 {
                 0 => whole.clone(),
@@ -326,15 +342,69 @@ fn any_bytes_are_accounted_for() {
                     frame[place % (length + 1)] = next() as u8;
                 }
             }
-            let time = Timestamp(match next() % 50 {
+            let time = match next() % 50 {
                 0 => next() as i64,
                 _ => (next() % (1000 * SECOND as u64)) as i64,
-            });
-            let wire = next() as u32 % 4000;
-            meter.observe(LinkType(link_type), time, &frame, wire, &mut take);
+            };
+            frames.push((time, frame, next() as u32 % 4000));
         }
-        meter.finish(&mut take);
-        let tally = meter.tally();
-        assert!(tally.is_conserved() && tally.flows.packets == packets, "{link_type}: {tally:?}");
+        let settings = Settings { capacity: 50, ..settings() };
+        meter_frames(settings, LinkType(link_type), &frames, (1, 1000));
+    }
+}
+
+/// Conversations of many hosts, some in fragments, some with wild times.
+fn traffic() -> Vec<(i64, Vec<u8>, u32)> {
+    let mut random = 1_u64;
+    let mut next = move |bound: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % bound
+    };
+    let mut frames = Vec::new();
+    for i in 0..20_000_i64 {
+        let (from, to) = (next(20) as u8, 100 + next(10) as u8);
+        let port = next(4) as u16;
+        let packet = match next(10) {
+            0 => {
+                let offset = 1480 * next(2) as u16;
+                fragment(from, to, 17, (port, offset, offset == 0), &udp(port, 53, &[0; 1472]))
+            }
+            1..=4 => ipv4(from, to, 17, &udp(port, 53, &[0; 60])),
+            5 | 6 => ipv4(to, from, 17, &udp(53, port, &[0; 200])),
+            _ => {
+                let flags = [SYN, ACK, ACK, ACK, FIN, RST][next(6) as usize];
+                ipv4(from, to, 6, &tcp(port, 80, flags, (next(1 << 32) as u32, 7), &[0; 10]))
+            }
+        };
+        let wild = next(2000) == 0;
+        let time = i * 20 * MILLI + if wild { 100_000 * SECOND } else { 0 };
+        let wire = packet.len() as u32;
+        frames.push((time, packet, wire));
+    }
+    frames
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_records_in_the_same_order() {
+    let frames = traffic();
+    let settings = Settings { idle: 15 * SECOND, active: 60 * SECOND, ..settings() };
+    let told = |threads| {
+        let (records, tally) = meter_frames(settings, LinkType::RAW, &frames, (threads, 500));
+        let one = |record: &Record| format!("{record:?}");
+        (records.iter().map(one).collect::<Vec<_>>(), tally)
+    };
+    let (records, tally) = told(1);
+    assert!(records.len() > 3000 && tally.wild_times > 0 && tally.flows.most > 500, "{tally:?}");
+    for threads in [2, 3, 8] {
+        assert!(told(threads) == (records.clone(), tally), "{threads} threads");
+    }
+}
+
+#[test]
+fn records_come_in_the_order_in_which_they_end() {
+    let settings = Settings { idle: 15 * SECOND, ..settings() };
+    let (records, _) = meter_frames(settings, LinkType::RAW, &traffic(), (2, 500));
+    for pair in records.windows(2) {
+        assert!(pair[0].ended <= pair[1].ended, "{pair:#?}");
     }
 }

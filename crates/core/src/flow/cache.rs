@@ -109,6 +109,10 @@ pub struct Cache {
     /// Open flows by their first packets.
     active: Queue,
     age: Slab<Links>,
+    /// All flows, the first last, when they are being handed out.
+    leaving: Vec<u32>,
+    /// No flow is due before; what a packet puts off is still thought of as due.
+    nothing_before: Timestamp,
     counts: Counts,
 }
 
@@ -130,6 +134,8 @@ impl Cache {
             activity: Slab::new(1),
             active: Queue::EMPTY,
             age: Slab::new(1),
+            leaving: Vec::new(),
+            nothing_before: Timestamp(i64::MAX),
             counts: Counts::default(),
         }
     }
@@ -157,9 +163,8 @@ impl Cache {
     pub fn observe(&mut self, packet: &Packet, now: Timestamp, mut ended: impl FnMut(Record)) {
         self.expire(now, &mut ended);
         self.counts.packets += 1;
-        let key = BiflowKey::of(packet);
-        let hash = self.hasher.hash_one(key);
-        let number = match self.find(hash, &key) {
+        let hash = self.hasher.hash_one(BiflowKey::of(packet));
+        let number = match self.find(hash, packet) {
             Some(number) => {
                 if let Some((reason, at)) = self.is_over(number, packet, now) {
                     self.end(number, reason, at, &mut ended);
@@ -174,9 +179,9 @@ impl Cache {
     }
 
     #[inline]
-    fn find(&self, hash: u64, key: &BiflowKey) -> Option<u32> {
+    fn find(&self, hash: u64, packet: &Packet) -> Option<u32> {
         let is = |number: &u32| {
-            self.held.one(*number).as_ref().is_some_and(|held| held.flow.key() == *key)
+            self.held.one(*number).as_ref().is_some_and(|held| held.flow.is_of(packet))
         };
         self.table.find(hash, is).copied()
     }
@@ -257,7 +262,8 @@ impl Cache {
         let Some(held) = self.held.one_mut(number) else { return };
         held.last = now;
         let flow = &mut held.flow;
-        if flow.packets() == 0 && held.closed.is_none() {
+        let begins = flow.packets() == 0;
+        if begins && held.closed.is_none() {
             self.active.push(&mut self.age, number);
         }
         let direction = flow.direction(packet);
@@ -279,16 +285,31 @@ impl Cache {
         } else if held.closed.is_none() {
             self.idle.touch(&mut self.activity, number);
         }
+        if begins || closes {
+            self.is_due(number);
+        }
     }
 
     /// Hands out the flows that are due at `now`.
     #[inline]
     pub fn expire(&mut self, now: Timestamp, ended: &mut impl FnMut(Record)) {
+        if now < self.nothing_before {
+            return;
+        }
+        self.nothing_before = Timestamp(i64::MAX);
         while let Some((due, number, reason)) = self.next_due() {
             if due > now {
+                self.nothing_before = due;
                 break;
             }
             self.end(number, reason, due, ended);
+        }
+    }
+
+    /// A flow has a new time at which it is due.
+    fn is_due(&mut self, number: u32) {
+        if let Some(held) = self.held.one(number) {
+            self.nothing_before = self.nothing_before.min(self.due(held).0);
         }
     }
 
@@ -309,17 +330,41 @@ impl Cache {
         fronts.into_iter().flatten().filter_map(due).min_by_key(|(due, ..)| *due)
     }
 
+    /// When each of the flows held began.
+    pub(super) fn begins(&self) -> impl Iterator<Item = Timestamp> {
+        let begin = |&number: &u32| self.held.one(number).as_ref().map(|held| held.flow.first());
+        self.table.iter().filter_map(begin)
+    }
+
     /// Hands out all flows that are left: by their first packets, and by who talks to whom where these are
     /// of the same moment.
     pub fn finish(&mut self, now: Timestamp, ended: &mut impl FnMut(Record)) {
-        let mut left: Vec<u32> = self.table.iter().copied().collect();
-        let key = |&number: &u32| {
-            self.held.one(number).as_ref().map(|held| (held.flow.first(), held.flow.key()))
-        };
-        left.sort_by_key(key);
-        for number in left {
-            let over = self.held.one(number).as_ref().is_some_and(|held| held.closed.is_some());
+        self.leave(Timestamp(i64::MAX), now, ended);
+    }
+
+    /// [`finish`](Self::finish) for the flows that began until then. Only more of this may follow.
+    pub(super) fn leave(
+        &mut self,
+        until: Timestamp,
+        now: Timestamp,
+        ended: &mut impl FnMut(Record),
+    ) {
+        let held = &self.held;
+        if self.leaving.is_empty() {
+            self.leaving.extend(self.table.iter().copied());
+            let order = |&number: &u32| {
+                held.one(number).as_ref().map(|held| (held.flow.first(), held.flow.key()))
+            };
+            self.leaving.sort_by_cached_key(|number| std::cmp::Reverse(order(number)));
+        }
+        while let Some(&number) = self.leaving.last() {
+            let Some(held) = self.held.one(number) else { break };
+            if held.flow.first() > until {
+                break;
+            }
+            let over = held.closed.is_some();
             let reason = if over { EndReason::EndOfFlow } else { EndReason::Forced };
+            self.leaving.pop();
             self.end(number, reason, now, ended);
         }
     }

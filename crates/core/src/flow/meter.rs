@@ -1,12 +1,64 @@
 //! The meter (RFC 7011 section 2, Metering Process): frames in, records out, and an account of each
 //! frame.
 //!
-//! It decodes frames, brings fragments to their flows, doubts wild times, and drives the cache. Every frame
-//! is in the end a packet of a record or counted under a name for why it is not: [`Tally::is_conserved`].
+//! Frames are put in sequence one batch after another; each batch is decoded on its own, its packets go to
+//! the shards they belong to; each shard takes its packets of one batch after another; and what ends comes
+//! together again, batch by batch, in an order of its own: when it ended, when it began, who it was.
+//! Reading, decoding, each shard, and putting together are done by whoever has time, so any number of
+//! threads gives the same records in the same order.
+//!
+//! Every frame is in the end a packet of a record or counted under a name for why it is not:
+//! [`Tally::is_conserved`].
 
-use super::{Cache, Counts, Doubted, PacketClock, Record, Seen, Settings};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::sequence::{Placed, Sequencer};
+use super::shard::{Order, Shard, Task, shard_of};
+use super::{Counts, Record, Settings};
 use crate::key::Timestamp;
-use crate::packet::{Decoder, Fragments, LinkType, Undecoded};
+use crate::packet::{Batch, Decoder, Undecoded};
+
+/// There are at most so many shards: enough that a few threads are busy, few enough that each has some
+/// packets of every batch.
+const SHARDS: u32 = 16;
+
+/// A shard holds at least so many flows; with a smaller capacity there are fewer shards.
+const LEAST: u32 = 4096;
+
+/// So many flows are handed out at once when all are.
+const LEAVING: usize = 4096;
+
+/// Makes something of records, in any of several threads: rows, for example.
+pub trait Make: Sync {
+    /// What is made of some records.
+    type Made: Default + Send;
+
+    /// Adds what becomes of a record to what became of others.
+    fn make(&self, record: Record, made: &mut Self::Made);
+}
+
+/// Takes records as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsTheyAre;
+
+impl Make for AsTheyAre {
+    type Made = Vec<Record>;
+
+    fn make(&self, record: Record, made: &mut Vec<Record>) {
+        made.push(record);
+    }
+}
+
+/// What a source of frames says of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// There may be more. It is at least so late: of a live capture, in which nothing may come for long.
+    More(Option<Timestamp>),
+    /// It was the last one.
+    Last,
+}
 
 /// What became of the frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,8 +67,10 @@ pub struct Tally {
     pub frames: u64,
     /// Those that are no packet of a flow, by why: in the order of [`Undecoded::ALL`].
     pub undecoded: [u64; Undecoded::ALL.len()],
-    /// What the cache counted.
+    /// What the caches counted.
     pub flows: Counts,
+    /// Records handed out.
+    pub records: u64,
     /// Packets that were captured in part, among those in flows.
     pub truncated: u64,
     /// How often time has jumped by more than ten minutes.
@@ -26,150 +80,401 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Whether every frame is accounted for: in a flow or under a name. It is after
-    /// [`Meter::finish`].
+    /// Whether every frame is accounted for: in a flow or under a name.
     #[must_use]
     pub fn is_conserved(&self) -> bool {
         self.frames == self.flows.packets + self.undecoded.iter().sum::<u64>()
     }
 }
 
-/// Makes flows of frames.
-#[derive(Debug)]
-pub struct Meter {
+/// Makes flows of all frames of `source`, and something of each flow that ends, by so many threads; `take`
+/// is handed what was made, piece by piece: of each piece which records, by their places in it, in the
+/// order in which they are to be taken.
+///
+/// Memory is bounded by the capacity, and by some batches for each thread.
+pub fn meter<M: Make>(
     decoder: Decoder,
-    clock: PacketClock,
-    held: Option<Held>,
-    fragments: Fragments,
-    cache: Cache,
-    frames: u64,
-    undecoded: [u64; Undecoded::ALL.len()],
+    settings: Settings,
+    threads: usize,
+    mut source: impl FnMut(&mut Batch) -> Filled + Send,
+    make: &M,
+    mut take: impl FnMut(&M::Made, usize) + Send,
+) -> Tally {
+    let shards = (settings.capacity / LEAST).clamp(1, SHARDS);
+    let each = Settings { capacity: settings.capacity.div_ceil(shards), ..settings };
+    let shards = shards as usize;
+    let board = Board {
+        reader: Some(Reader { source: &mut source, sequencer: Sequencer::default() }),
+        number: 0,
+        over: false,
+        lanes: (0..shards).map(|_| Lane::new(each)).collect(),
+        batches: VecDeque::new(),
+        first: 0,
+        taker: Some(Taker { take: &mut take, records: 0 }),
+        leaving: None,
+        spare: Vec::new(),
+        frames: 0,
+        undecoded: [0; Undecoded::ALL.len()],
+        broken: false,
+    };
+    let work = Work { board: Mutex::new(board), changed: Condvar::new(), decoder, make, shards };
+    let at_once = 2 + 2 * threads;
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| work.run(at_once));
+        }
+        work.run(at_once);
+    });
+    let board = work.board.into_inner().unwrap_or_else(PoisonError::into_inner);
+    board.tally()
+}
+
+/// Reads, and puts in sequence.
+struct Reader<'a, S> {
+    source: &'a mut S,
+    sequencer: Sequencer,
+}
+
+/// Takes what was made, in order.
+struct Taker<'a, T> {
+    take: &'a mut T,
+    records: u64,
+}
+
+/// A shard, and what it is to do: of which batch, and what.
+struct Lane {
+    /// Gone while somebody works on it.
+    shard: Option<Box<Shard>>,
+    waiting: BTreeMap<u64, Vec<Task>>,
+    /// The batch that is next.
+    next: u64,
+    counts: Counts,
     truncated: u64,
 }
 
-/// A frame whose time is doubted.
-#[derive(Debug)]
-struct Held {
-    link_type: LinkType,
-    time: Timestamp,
-    wire: u32,
-    bytes: Vec<u8>,
-}
-
-impl Meter {
-    /// A meter without flows yet.
-    #[must_use]
-    pub fn new(decoder: Decoder, settings: Settings) -> Self {
+impl Lane {
+    fn new(settings: Settings) -> Self {
         Self {
-            decoder,
-            clock: PacketClock::default(),
-            held: None,
-            fragments: Fragments::default(),
-            cache: Cache::new(settings),
-            frames: 0,
-            undecoded: [0; Undecoded::ALL.len()],
+            shard: Some(Box::new(Shard::new(settings))),
+            waiting: BTreeMap::new(),
+            next: 0,
+            counts: Counts::default(),
             truncated: 0,
         }
     }
+}
 
-    /// What was counted so far.
-    #[must_use]
-    pub fn tally(&self) -> Tally {
-        Tally {
+/// What ended in one shard by one batch.
+struct Ended<M> {
+    made: M,
+    /// Their order, and their places in what was made.
+    order: Vec<(Order, usize)>,
+}
+
+/// A batch on its way: what has ended by it in each shard so far.
+struct OnItsWay<M> {
+    missing: usize,
+    ended: Vec<Option<Ended<M>>>,
+}
+
+/// What all threads look at to find something to do.
+struct Board<'a, S, T, M> {
+    /// Gone while somebody reads.
+    reader: Option<Reader<'a, S>>,
+    /// How many batches were begun.
+    number: u64,
+    /// Whether the last one was read.
+    over: bool,
+    lanes: Vec<Lane>,
+    batches: VecDeque<OnItsWay<M>>,
+    /// The number of the first of them.
+    first: u64,
+    /// Gone while somebody puts a batch together.
+    taker: Option<Taker<'a, T>>,
+    /// After the last batch: until which begin flows leave next.
+    leaving: Option<VecDeque<Timestamp>>,
+    spare: Vec<Spare>,
+    frames: u64,
+    undecoded: [u64; Undecoded::ALL.len()],
+    /// Whether a thread has panicked: the others go home.
+    broken: bool,
+}
+
+/// Room that was used before.
+#[derive(Default)]
+struct Spare {
+    batch: Batch,
+    placed: Vec<Placed>,
+}
+
+/// What is to be done next.
+enum Next<'a, S, T, M> {
+    Read(Reader<'a, S>, Spare, u64),
+    Shard(usize, Box<Shard>, Vec<Task>, u64),
+    Take(Taker<'a, T>, Vec<Ended<M>>),
+    Wait,
+    Nothing,
+}
+
+struct Work<'a, 'b, S, T, M: Make> {
+    board: Mutex<Board<'a, S, T, M::Made>>,
+    changed: Condvar,
+    decoder: Decoder,
+    make: &'b M,
+    shards: usize,
+}
+
+impl<S, T, M> Board<'_, S, T, M> {
+    fn tally(&self) -> Tally {
+        let reader =
+            self.reader.as_ref().map(|reader| *reader.sequencer.clock()).unwrap_or_default();
+        let mut tally = Tally {
             frames: self.frames,
             undecoded: self.undecoded,
-            flows: self.cache.counts(),
-            truncated: self.truncated,
-            clock_jumps: self.clock.jumps(),
-            wild_times: self.clock.wild(),
+            records: self.taker.as_ref().map_or(0, |taker| taker.records),
+            clock_jumps: reader.jumps(),
+            wild_times: reader.wild(),
+            ..Tally::default()
+        };
+        for Lane { counts, truncated, .. } in &self.lanes {
+            tally.flows.packets += counts.packets;
+            tally.flows.flows += counts.flows;
+            tally.flows.evicted += counts.evicted;
+            tally.flows.most += counts.most;
+            tally.truncated += truncated;
         }
+        tally
     }
 
-    /// How many flows go on.
-    #[must_use]
-    pub fn flows(&self) -> usize {
-        self.cache.len()
+    /// Begins a batch: gives its number.
+    fn begin(&mut self) -> u64 {
+        let number = self.number;
+        self.number += 1;
+        let ended = self.lanes.iter().map(|_| None).collect();
+        self.batches.push_back(OnItsWay { missing: self.lanes.len(), ended });
+        number
     }
 
-    /// Takes in a frame of this link type, captured at `time`, that was `wire` octets long. Flows that
-    /// end by it are handed out.
-    pub fn observe(
-        &mut self,
-        link_type: LinkType,
-        time: Timestamp,
-        frame: &[u8],
-        wire: u32,
-        ended: &mut impl FnMut(Record),
-    ) {
-        self.frames += 1;
-        let Seen { held, believed } = self.clock.see(time);
-        if let Some(doubted) = held {
-            self.release(doubted, ended);
-        }
-        if believed {
-            self.count(link_type, time, frame, wire, ended);
-        } else {
-            self.held = Some(Held { link_type, time, wire, bytes: frame.to_vec() });
+    /// Everything was read and nothing is on its way: the flows that are left leave, some at a time, those
+    /// that began first in front.
+    fn leave(&mut self) {
+        let now = self.reader.as_ref().and_then(|reader| reader.sequencer.clock().now());
+        let now = now.unwrap_or_default();
+        let lanes = &self.lanes;
+        let until = self.leaving.get_or_insert_with(|| {
+            let caches = lanes.iter().filter_map(|lane| Some(lane.shard.as_ref()?.cache()));
+            let mut begins: Vec<Timestamp> = caches.flat_map(super::Cache::begins).collect();
+            begins.sort_unstable();
+            let mut until: VecDeque<_> =
+                begins.chunks(LEAVING).filter_map(|chunk| chunk.last().copied()).collect();
+            // What fragments that still wait begin.
+            until.push_back(Timestamp(i64::MAX));
+            until
+        });
+        if let Some(until) = until.pop_front() {
+            let number = self.begin();
+            for lane in &mut self.lanes {
+                lane.waiting.insert(number, vec![Task::Leave { until, now }]);
+            }
         }
     }
+}
 
-    /// It is known what became of the frame that is held.
-    fn release(&mut self, doubted: Doubted, ended: &mut impl FnMut(Record)) {
-        let Some(held) = self.held.take() else { return };
-        let time = match doubted {
-            Doubted::Wild(at) => at,
-            Doubted::Jumped { back } => {
-                if back {
-                    self.end_all(ended);
+impl<'a, S, T, M> Work<'a, '_, S, T, M>
+where
+    S: FnMut(&mut Batch) -> Filled + Send,
+    T: FnMut(&M::Made, usize) + Send,
+    M: Make,
+{
+    /// Works until there is nothing left to do.
+    fn run(&self, at_once: usize) {
+        let watch = Watch(self);
+        let mut board = self.lock();
+        loop {
+            let next = Self::next(&mut board, at_once);
+            match next {
+                Next::Nothing => break,
+                Next::Wait => {
+                    board = self.changed.wait(board).unwrap_or_else(PoisonError::into_inner);
+                    continue;
                 }
-                held.time
+                Next::Read(reader, spare, number) => {
+                    drop(board);
+                    board = self.read(reader, spare, number);
+                }
+                Next::Shard(lane, mut shard, tasks, number) => {
+                    drop(board);
+                    let ended = self.shard(&mut shard, &tasks);
+                    board = self.lock();
+                    let place = &mut board.lanes[lane];
+                    place.counts = shard.cache().counts();
+                    place.truncated = shard.truncated();
+                    place.shard = Some(shard);
+                    place.next = number + 1;
+                    let index = usize::try_from(number - board.first).unwrap_or(0);
+                    let batch = &mut board.batches[index];
+                    batch.ended[lane] = Some(ended);
+                    batch.missing -= 1;
+                }
+                Next::Take(mut taker, ended) => {
+                    drop(board);
+                    put_together(&ended, |made, index| {
+                        taker.records += 1;
+                        (taker.take)(made, index);
+                    });
+                    drop(ended);
+                    board = self.lock();
+                    board.taker = Some(taker);
+                }
+            }
+            self.changed.notify_all();
+        }
+        drop(board);
+        std::mem::forget(watch);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board<'a, S, T, M::Made>> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be done next: the oldest first, so that little is on its way.
+    fn next(board: &mut Board<'a, S, T, M::Made>, at_once: usize) -> Next<'a, S, T, M::Made> {
+        if board.broken {
+            return Next::Nothing;
+        }
+        if board.batches.front().is_some_and(|batch| batch.missing == 0)
+            && let Some(taker) = board.taker.take()
+            && let Some(batch) = board.batches.pop_front()
+        {
+            board.first += 1;
+            return Next::Take(taker, batch.ended.into_iter().flatten().collect());
+        }
+        let ready = |lane: &Lane| lane.shard.is_some() && lane.waiting.contains_key(&lane.next);
+        let oldest = (0..board.lanes.len())
+            .filter(|&lane| ready(&board.lanes[lane]))
+            .min_by_key(|&lane| board.lanes[lane].next);
+        if let Some(number) = oldest {
+            let lane = &mut board.lanes[number];
+            let batch = lane.next;
+            if let (Some(tasks), Some(shard)) = (lane.waiting.remove(&batch), lane.shard.take()) {
+                return Next::Shard(number, shard, tasks, batch);
+            }
+        }
+        let room = board.batches.len() < at_once;
+        if !board.over {
+            if room && let Some(reader) = board.reader.take() {
+                let spare = board.spare.pop().unwrap_or_default();
+                let number = board.begin();
+                return Next::Read(reader, spare, number);
+            }
+            return Next::Wait;
+        }
+        if board.batches.is_empty() {
+            board.leave();
+            if board.batches.is_empty() {
+                let idle = board.taker.is_some() && board.reader.is_some();
+                return if idle { Next::Nothing } else { Next::Wait };
+            }
+            return Self::next(board, at_once);
+        }
+        Next::Wait
+    }
+
+    /// Reads a batch, puts it in sequence, and - while somebody else may read the next one - decodes it.
+    fn read(
+        &self,
+        mut reader: Reader<'a, S>,
+        spare: Spare,
+        number: u64,
+    ) -> MutexGuard<'_, Board<'a, S, T, M::Made>> {
+        let Spare { mut batch, mut placed } = spare;
+        placed.clear();
+        let filled = (reader.source)(&mut batch);
+        let frames = batch.len() as u64;
+        reader.sequencer.place(&mut batch, &mut placed);
+        let late = match filled {
+            Filled::More(late) => late,
+            Filled::Last => {
+                reader.sequencer.finish(&mut batch, &mut placed);
+                None
             }
         };
-        self.count(held.link_type, time, &held.bytes, held.wire, ended);
-    }
+        let now = reader.sequencer.clock().now().max(late);
+        {
+            let mut board = self.lock();
+            board.reader = Some(reader);
+            board.over = filled == Filled::Last;
+            board.frames += frames;
+        }
+        self.changed.notify_all();
 
-    fn count(
-        &mut self,
-        link_type: LinkType,
-        time: Timestamp,
-        frame: &[u8],
-        wire: u32,
-        ended: &mut impl FnMut(Record),
-    ) {
-        let packet = match self.decoder.decode(link_type, time, frame, wire) {
-            Ok(packet) => packet,
-            Err(why) => {
-                self.undecoded[why as usize] += 1;
-                return;
+        let mut undecoded = [0; Undecoded::ALL.len()];
+        let mut tasks: Vec<Vec<Task>> = (0..self.shards)
+            .map(|_| Vec::with_capacity(placed.len() / self.shards * 3 / 2 + 8))
+            .collect();
+        for &Placed { frame, time, now, all_over } in &placed {
+            if all_over {
+                tasks.iter_mut().for_each(|tasks| tasks.push(Task::AllOver { now }));
             }
+            let frame = &batch.frames()[frame as usize];
+            let bytes = batch.bytes_of(frame);
+            match self.decoder.decode(frame.link_type, time, bytes, frame.wire) {
+                Ok(packet) => {
+                    tasks[shard_of(&packet, self.shards)].push(Task::Count { packet, now });
+                }
+                Err(why) => undecoded[why as usize] += 1,
+            }
+        }
+        if let Some(now) = now {
+            tasks.iter_mut().for_each(|tasks| tasks.push(Task::Expire { now }));
+        }
+        let mut board = self.lock();
+        for (lane, tasks) in board.lanes.iter_mut().zip(tasks) {
+            lane.waiting.insert(number, tasks);
+        }
+        for (sum, more) in board.undecoded.iter_mut().zip(undecoded) {
+            *sum += more;
+        }
+        board.spare.push(Spare { batch, placed });
+        board
+    }
+
+    fn shard(&self, shard: &mut Shard, tasks: &[Task]) -> Ended<M::Made> {
+        let mut ended = Ended { made: M::Made::default(), order: Vec::new() };
+        let mut take = |record: Record| {
+            ended.order.push((record.order(), ended.order.len()));
+            self.make.make(record, &mut ended.made);
         };
-        self.truncated += u64::from(packet.lengths.truncated);
-        let now = self.clock.now().unwrap_or(time);
-        let Self { fragments, cache, .. } = self;
-        if packet.fragment.is_none() {
-            return cache.observe(&packet, now, ended);
+        for task in tasks {
+            shard.run(task, &mut take);
         }
-        fragments.take(packet, now, |packet| cache.observe(&packet, now, &mut *ended));
+        // They came by when they ended; those that ended at the same moment as it happened.
+        ended.order.sort_unstable();
+        ended
     }
+}
 
-    /// No frame came until `now`: hands out the flows that are due. For captures that are going on;
-    /// in files the packets tell the time.
-    pub fn expire(&mut self, now: Timestamp, ended: &mut impl FnMut(Record)) {
-        self.cache.expire(now, ended);
+/// Takes what ended in all shards by one batch, in order.
+fn put_together<M>(ended: &[Ended<M>], mut take: impl FnMut(&M, usize)) {
+    let mut heads = BinaryHeap::new();
+    let head = |shard: usize, next: usize| {
+        let (order, place) = ended[shard].order.get(next)?;
+        Some(Reverse((*order, shard, *place, next)))
+    };
+    heads.extend((0..ended.len()).filter_map(|shard| head(shard, 0)));
+    while let Some(Reverse((_, shard, place, next))) = heads.pop() {
+        take(&ended[shard].made, place);
+        heads.extend(head(shard, next + 1));
     }
+}
 
-    /// Nothing more comes: hands out all flows that are left.
-    pub fn finish(&mut self, ended: &mut impl FnMut(Record)) {
-        if let Some(back) = self.clock.finish() {
-            self.release(Doubted::Jumped { back }, ended);
-        }
-        self.end_all(ended);
-    }
+/// Tells the other threads when this one panics, or they would wait for ever.
+struct Watch<'w, 'a, 'b, S, T, M: Make>(&'w Work<'a, 'b, S, T, M>);
 
-    fn end_all(&mut self, ended: &mut impl FnMut(Record)) {
-        let now = self.clock.now().unwrap_or_default();
-        let Self { fragments, cache, .. } = self;
-        fragments.finish(|packet| cache.observe(&packet, now, &mut *ended));
-        cache.finish(now, ended);
+impl<S, T, M: Make> Drop for Watch<'_, '_, '_, S, T, M> {
+    fn drop(&mut self) {
+        self.0.board.lock().unwrap_or_else(PoisonError::into_inner).broken = true;
+        self.0.changed.notify_all();
     }
 }

@@ -2,22 +2,27 @@
 //! packet until it ends.
 //!
 //! [`Cache`] (`cache.rs`) holds the flows that go on, bounded, and hands out a [`Record`] of each that
-//! ends; [`Meter`] (`meter.rs`) makes packets of frames for it and accounts for each. Which way is forward is told in [`DirectionSource`]; when TCP is over, in `tcp.rs`; which times
+//! ends; [`meter`] (`meter.rs`) makes packets of
+//! frames for some caches (`shard.rs`) and accounts for each. Which way is forward is told in [`DirectionSource`]; when TCP is over, in `tcp.rs`; which times
 //! can be believed, in `clock.rs`.
 
 mod cache;
 mod clock;
 mod due;
 mod meter;
+mod sequence;
+mod shard;
 mod slab;
 mod tcp;
+
+use std::hash::{Hash, Hasher};
 
 use crate::key::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 use crate::packet::{Address, Link, Packet, Transport, Tunnel};
 
 pub use cache::{Cache, Counts, Record, Settings};
 pub use clock::{Doubted, PacketClock, Seen};
-pub use meter::{Meter, Tally};
+pub use meter::{AsTheyAre, Filled, Make, Tally, meter};
 pub(crate) use slab::Slab;
 pub use tcp::{CloseStyle, Closing};
 
@@ -177,7 +182,7 @@ impl Counters {
 }
 
 /// Who talks to whom in a flow, whichever way a packet goes: what finds it in the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BiflowKey {
     /// The smaller address and port, then the other.
     low: (Address, u16),
@@ -203,6 +208,20 @@ impl BiflowKey {
             protocol: packet.protocol,
             ip_version: packet.ip_version,
         }
+    }
+}
+
+impl Hash for BiflowKey {
+    /// In as few steps as there are words: it is hashed for every packet.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [low, high] = [self.low.1, self.high.1].map(u64::from);
+        let kind = u64::from(self.protocol.0) << 8 | u64::from(self.ip_version);
+        let [outer, inner] = self.vlans.map(u64::from);
+        state.write_u128(self.low.0.0);
+        state.write_u128(self.high.0.0);
+        state.write_u64(low << 48 | high << 32 | kind);
+        state.write_u64(outer << 48 | inner << 32 | u64::from(self.virtual_network));
     }
 }
 
@@ -298,6 +317,20 @@ impl Flow {
         let from = (packet.source, packet.source_port);
         let forward = from == (self.source, self.source_port);
         if forward { Direction::Forward } else { Direction::Reverse }
+    }
+
+    /// Whether a packet is of this conversation, either way: whether both have the same [`BiflowKey`].
+    #[inline]
+    fn is_of(&self, packet: &Packet) -> bool {
+        let from = (packet.source, packet.source_port);
+        let to = (packet.destination, packet.destination_port);
+        let source = (self.source, self.source_port);
+        let destination = (self.destination, self.destination_port);
+        ((from == source && to == destination) || (from == destination && to == source))
+            && packet.protocol == self.protocol
+            && packet.link.vlans == self.link.vlans
+            && packet.virtual_network == self.virtual_network
+            && packet.ip_version == self.ip_version
     }
 
     fn key(&self) -> BiflowKey {

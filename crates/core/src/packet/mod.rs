@@ -9,6 +9,7 @@
 //! What cannot be decoded is never dropped silently: [`Undecoded`] says why, and whoever counts packets
 //! counts those.
 
+mod batch;
 mod fragments;
 mod link;
 mod network;
@@ -19,6 +20,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::key::{Endpoint, FlowKey, Protocol, Timestamp};
 
+pub use batch::{Batch, Frame};
 pub use fragments::Fragments;
 pub use link::{Link, LinkType, MacAddress};
 pub use network::Fragment;

@@ -1,0 +1,86 @@
+//! A shard is a cache of its own, for a part of all conversations: those of some pairs of addresses and
+//! protocols, so that the fragments of a packet are in one. Each shard sees its packets in the sequence of
+//! the capture, so what comes out of it does not depend on who does the work.
+
+use super::{BiflowKey, Cache, Record, Settings};
+use crate::key::Timestamp;
+use crate::packet::{Fragments, Packet};
+
+/// What a shard is to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Task {
+    /// Count a packet.
+    Count { packet: Packet, now: Timestamp },
+    /// Hand out what is due.
+    Expire { now: Timestamp },
+    /// Hand out everything.
+    AllOver { now: Timestamp },
+    /// Hand out the flows that began until then, and wait for the next such word: nothing else follows.
+    Leave { until: Timestamp, now: Timestamp },
+}
+
+/// A part of all flows.
+#[derive(Debug)]
+pub(super) struct Shard {
+    fragments: Fragments,
+    cache: Cache,
+    truncated: u64,
+}
+
+impl Shard {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { fragments: Fragments::default(), cache: Cache::new(settings), truncated: 0 }
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Packets that were captured in part.
+    pub(super) fn truncated(&self) -> u64 {
+        self.truncated
+    }
+
+    pub(super) fn run(&mut self, task: &Task, ended: &mut impl FnMut(Record)) {
+        let Self { fragments, cache, truncated } = self;
+        match task {
+            Task::Count { packet, now } => {
+                *truncated += u64::from(packet.lengths.truncated);
+                if packet.fragment.is_none() {
+                    return cache.observe(packet, *now, ended);
+                }
+                fragments.take(*packet, *now, |packet| cache.observe(&packet, *now, &mut *ended));
+            }
+            Task::Expire { now } => cache.expire(*now, ended),
+            Task::AllOver { now } => {
+                fragments.finish(|packet| cache.observe(&packet, *now, &mut *ended));
+                cache.finish(*now, ended);
+            }
+            Task::Leave { until, now } => {
+                fragments.finish(|packet| cache.observe(&packet, *now, &mut *ended));
+                cache.leave(*until, *now, ended);
+            }
+        }
+    }
+}
+
+/// Which of so many shards a packet belongs to: the same for both directions, and for all fragments of a
+/// packet.
+#[inline]
+pub(super) fn shard_of(packet: &Packet, shards: usize) -> usize {
+    let (a, b) = (packet.source.0, packet.destination.0);
+    let fold = |address: u128| (address ^ (address >> 64)) as u64;
+    let both = fold(a).wrapping_add(fold(b)) ^ fold(a ^ b).rotate_left(32);
+    let mixed = (both ^ u64::from(packet.protocol.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // The upper half of a product is mixed best.
+    ((mixed >> 32) as usize * shards) >> 32
+}
+
+/// The order of records that end at the same moment.
+pub(super) type Order = (Timestamp, Timestamp, BiflowKey);
+
+impl Record {
+    pub(super) fn order(&self) -> Order {
+        (self.ended, self.flow.first(), self.flow.key())
+    }
+}
