@@ -176,3 +176,14 @@ fn the_dictionary_has_every_column_of_every_preset() {
     let text = extractor(&["columns", "--preset", "cic"], &[]);
     assert!(String::from_utf8_lossy(&text.stdout).contains("FWD Init Win Bytes"));
 }
+
+#[test]
+fn the_page_of_columns_is_what_the_program_prints() {
+    let printed = extractor(&["columns", "--markdown"], &[]);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/features.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(
+        String::from_utf8_lossy(&printed.stdout) == page,
+        "make it anew: extractor columns --markdown > docs/features.md"
+    );
+}

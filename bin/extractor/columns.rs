@@ -10,12 +10,31 @@ use serde_json::json;
 use crate::args::ColumnsArgs;
 use crate::failure::Failure;
 
+/// What stands in front of the columns in docs/features.md.
+const PAGE: &str = "\
+# Columns
+
+This page is printed by `extractor columns --markdown`, from the table that the values come from; a test
+compares the two. Columns of several presets that mean the same come from the same measure.
+
+* A value that cannot be said is empty in CSV and null in JSON, never 0, NaN or -1: a deviation of fewer
+  than two values, a rate over no time.
+* Lengths come from headers, never from what was captured. \"Sizes\" are of the one length that is accounted
+  (`--accounting`).
+* *Initiator* is who sent SYN; who did not send the first SYN+ACK, if that was seen first; otherwise who sent
+  the first packet that was seen.
+* The time between packets of a direction is between packets of that direction. The first has none.
+";
+
 pub(crate) fn print(args: &ColumnsArgs) -> Result<ExitCode, Failure> {
     let wanted: Vec<&Preset> = match args.preset {
         Some(preset) => vec![preset],
         None => presets().iter().collect(),
     };
     let mut output = io::stdout().lock();
+    if args.markdown {
+        write!(output, "{PAGE}").map_err(Failure::Stdout)?;
+    }
     let printed = wanted.into_iter().try_for_each(|preset| {
         if args.json {
             in_json(&mut output, preset)

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use crate::features::{Column, Value};
+use crate::features::{Column, List, Value};
 use crate::flow::Record;
 
 /// How rows are written.
@@ -31,6 +31,9 @@ pub fn header(format: Format, columns: &[Column], out: &mut Vec<u8>) {
     }
 }
 
+/// Some rows take so many bytes; it saves growing to that.
+const AT_FIRST: usize = 16 << 10;
+
 /// Rows that were made where their numbers are not known yet.
 #[derive(Debug, Default)]
 pub struct Rows {
@@ -43,6 +46,9 @@ impl Rows {
     /// Adds the row of a record.
     pub fn add(&mut self, format: Format, columns: &[Column], record: &Record) {
         let text = &mut self.text;
+        if text.is_empty() {
+            text.reserve(AT_FIRST);
+        }
         let mut number = None;
         match format {
             Format::Csv => {
@@ -92,13 +98,13 @@ fn csv(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Null => {}
         Value::Text(text) => csv_text(&text, out),
-        Value::Numbers(numbers) => {
+        Value::List(numbers) => {
             // A comma is in it.
             let quote = numbers.len() > 1;
             if quote {
                 out.push(b'"');
             }
-            list(&numbers, out);
+            list(numbers, out);
             if quote {
                 out.push(b'"');
             }
@@ -126,8 +132,8 @@ fn json(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Text(text) => json_text(&text, out),
-        Value::Numbers(numbers) => list(&numbers, out),
-        Value::Address(_) | Value::Mac(_) => {
+        Value::List(numbers) => list(numbers, out),
+        Value::Address(_) | Value::Hex(_) => {
             out.push(b'"');
             plain(&value, out);
             out.push(b'"');
@@ -143,7 +149,6 @@ fn json_text(text: &str, out: &mut Vec<u8>) {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             0..0x20 | 0x7f => {
-                let hex = |nibble: u8| b"0123456789abcdef"[usize::from(nibble & 15)];
                 out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte)]);
             }
             _ => out.push(byte),
@@ -177,15 +182,27 @@ fn plain(value: &Value<'_>, out: &mut Vec<u8>) {
             // Writing to a vector cannot fail.
             IpAddr::V6(v6) => drop(write!(out, "{v6}")),
         },
-        Value::Mac(mac) => drop(write!(out, "{mac}")),
-        Value::Null | Value::Row | Value::Text(_) | Value::Numbers(_) => {}
+        Value::Hex(octets) => {
+            for (index, &octet) in octets.iter().enumerate() {
+                if index > 0 {
+                    out.push(b':');
+                }
+                out.extend_from_slice(&[hex(octet >> 4), hex(octet)]);
+            }
+        }
+        Value::Null | Value::Row | Value::Text(_) | Value::List(_) => {}
     }
 }
 
-fn list(numbers: &[i64], out: &mut Vec<u8>) {
+/// The lower half of an octet as a digit.
+fn hex(octet: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(octet & 15)]
+}
+
+fn list(numbers: List<'_>, out: &mut Vec<u8>) {
     let mut whole = itoa::Buffer::new();
     out.push(b'[');
-    for (index, &number) in numbers.iter().enumerate() {
+    for (index, number) in numbers.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
@@ -197,7 +214,7 @@ fn list(numbers: &[i64], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::{Address, MacAddress};
+    use crate::packet::Address;
 
     fn both(value: Value<'_>) -> (String, String) {
         let (mut in_csv, mut in_json) = (Vec::new(), Vec::new());
@@ -216,15 +233,11 @@ mod tests {
             (Value::text("plain"), "plain", "\"plain\""),
             (Value::text("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"", "\"a,\\\"b\\\"\\u000a\""),
             (Value::text("ä\\"), "ä\\", "\"ä\\\\\""),
-            (Value::Numbers(vec![]), "[]", "[]"),
-            (Value::Numbers(vec![1, -2]), "\"[1,-2]\"", "[1,-2]"),
+            (Value::List(List::Counts(&[])), "[]", "[]"),
+            (Value::List(List::Pair([1, 2])), "\"[1,2]\"", "[1,2]"),
             (Value::Address(Address::v4([10, 0, 0, 1])), "10.0.0.1", "\"10.0.0.1\""),
             (Value::Address(Address(1)), "::1", "\"::1\""),
-            (
-                Value::Mac(MacAddress([2, 0, 0, 0, 0, 255])),
-                "02:00:00:00:00:ff",
-                "\"02:00:00:00:00:ff\"",
-            ),
+            (Value::Hex(&[2, 0, 0, 0, 0, 255]), "02:00:00:00:00:ff", "\"02:00:00:00:00:ff\""),
         ] {
             assert_eq!(both(value), (in_csv.to_owned(), in_json.to_owned()));
         }

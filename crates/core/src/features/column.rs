@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use super::{Features, Needs};
+use super::{Features, FirstPacket, Needs};
 use crate::flow::Record;
-use crate::packet::{Address, MacAddress};
+use crate::packet::Address;
 
 /// One column of an output.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +58,56 @@ pub enum Value<'a> {
     Text(Cow<'a, str>),
     /// An address, as text.
     Address(Address),
-    /// An interface's address, as text.
-    Mac(MacAddress),
+    /// Octets as text: an interface's address, or its first three octets.
+    Hex(&'a [u8]),
     /// True or false.
     Boolean(bool),
     /// A list.
-    Numbers(Vec<i64>),
+    List(List<'a>),
+}
+
+/// A list of whole numbers, where they are in a record.
+#[derive(Clone, Copy, Debug)]
+pub enum List<'a> {
+    /// Counts of steps.
+    Counts(&'a [u32]),
+    /// One of each direction.
+    Pair([u64; 2]),
+    /// Something of each of the first packets.
+    Packets(&'a [FirstPacket], fn(&FirstPacket) -> u64),
+}
+
+impl List<'_> {
+    /// How many numbers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Counts(counts) => counts.len(),
+            Self::Pair(_) => 2,
+            Self::Packets(packets, _) => packets.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers.
+    pub fn iter(&self) -> impl Iterator<Item = u64> {
+        (0..self.len()).map(|index| match self {
+            Self::Counts(counts) => counts[index].into(),
+            Self::Pair(pair) => pair[index],
+            Self::Packets(packets, number) => number(&packets[index]),
+        })
+    }
+}
+
+impl PartialEq for List<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
 }
 
 impl<'a> Value<'a> {
@@ -96,8 +140,8 @@ impl Column {
 
 impl Features {
     /// The first packets, each as a number.
-    pub(crate) fn first(&self, number: impl Fn(&super::FirstPacket) -> i64) -> Value<'static> {
-        Value::Numbers(self.first_packets.iter().map(number).collect())
+    pub(crate) fn first(&self, number: fn(&FirstPacket) -> u64) -> Value<'_> {
+        Value::List(List::Packets(&self.first_packets, number))
     }
 }
 

@@ -25,7 +25,7 @@ use crate::packet::{Packet, Tcp, Transport};
 
 pub use activity::Activity;
 pub use bulk::{Bulk, Bulks};
-pub use column::{Column, Kind, Value};
+pub use column::{Column, Kind, List, Value};
 pub use community_id::community_id;
 pub use first_packets::FirstPacket;
 pub use flags::Flags;

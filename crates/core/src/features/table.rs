@@ -5,7 +5,8 @@
 use std::sync::LazyLock;
 
 use super::{
-    Accounting, Activity, Bulk, Column, Kind, Needs, Shape, Summary, TcpSide, TcpState, Value, Way,
+    Accounting, Activity, Bulk, Column, Kind, List, Needs, Shape, Summary, TcpSide, TcpState,
+    Value, Way,
 };
 use crate::flow::{Direction, Record};
 use crate::key::{Protocol, Timestamp};
@@ -87,7 +88,7 @@ fn identity(table: &mut Vec<Column>) {
         Text,
         NONE,
         "Link address of the initiator's side, in the first frame",
-        |record| { Value::Mac(record.flow.link.source) }
+        |record| { Value::Hex(&record.flow.link.source.0) }
     );
     one!(
         table,
@@ -96,7 +97,7 @@ fn identity(table: &mut Vec<Column>) {
         Text,
         NONE,
         "Link address of the responder's side, in the first frame",
-        |record| { Value::Mac(record.flow.link.destination) }
+        |record| { Value::Hex(&record.flow.link.destination.0) }
     );
     one!(table, "vlan_id", "", Unsigned, NONE, "Outer VLAN identifier, 0 without", |record| {
         Value::Unsigned(record.flow.link.vlans[0].into())
@@ -420,7 +421,7 @@ fn statistics(table: &mut Vec<Column>) {
         Numbers,
         FIRST_PACKETS,
         "Which way the first packets went: 0 from the initiator, 1 from the responder",
-        |record| { record.features.first(|packet| packet.direction().index() as i64) }
+        |record| { record.features.first(|packet| packet.direction().index() as u64) }
     );
     one!(
         table,
@@ -438,9 +439,7 @@ fn statistics(table: &mut Vec<Column>) {
         Numbers,
         FIRST_PACKETS,
         "Times between the first packets, of either direction; 0 for the first",
-        |record| {
-            record.features.first(|packet| i64::try_from(packet.gap()).unwrap_or(i64::MAX))
-        }
+        |record| { record.features.first(super::FirstPacket::gap) }
     );
 }
 
@@ -704,10 +703,10 @@ pub(crate) fn shape(
     Value::float(what(shapes.of(direction(way)), count))
 }
 
-fn histogram(record: &Record, way: Way, of_gaps: bool) -> Value<'static> {
+fn histogram(record: &Record, way: Way, of_gaps: bool) -> Value<'_> {
     let Some(histograms) = &record.features.histograms else { return Value::Null };
     let both = if of_gaps { &histograms.gaps } else { &histograms.sizes };
-    Value::Numbers(both.of(direction(way)).iter().map(|&count| count.into()).collect())
+    Value::List(List::Counts(both.of(direction(way))))
 }
 
 fn opening(record: &Record, way: Way) -> Value<'static> {

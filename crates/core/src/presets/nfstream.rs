@@ -7,7 +7,7 @@
 //! first API's.
 
 use super::Preset;
-use crate::features::{Accounting, Column, Kind, Needs, Value, Way};
+use crate::features::{Accounting, Column, Kind, List, Needs, Value, Way};
 use crate::flow::EndReason;
 use crate::key::Timestamp;
 
@@ -48,7 +48,7 @@ fn core(table: &mut Vec<Column>) {
         record.flow.source
     ));
     one!(table, "src_mac", "", Text, NONE, "Link address of the initiator's side", |record| {
-        Value::Mac(record.flow.link.source)
+        Value::Hex(&record.flow.link.source.0)
     });
     one!(
         table,
@@ -57,7 +57,7 @@ fn core(table: &mut Vec<Column>) {
         Text,
         NONE,
         "Its first three octets: who made the interface",
-        |record| oui(record.flow.link.source.0)
+        |record| Value::Hex(&record.flow.link.source.0[..3])
     );
     one!(table, "src_port", "", Unsigned, NONE, "Port of the initiator", |record| Value::Unsigned(
         record.flow.source_port.into()
@@ -66,7 +66,7 @@ fn core(table: &mut Vec<Column>) {
         record.flow.destination
     ));
     one!(table, "dst_mac", "", Text, NONE, "Link address of the responder's side", |record| {
-        Value::Mac(record.flow.link.destination)
+        Value::Hex(&record.flow.link.destination.0)
     });
     one!(
         table,
@@ -75,7 +75,7 @@ fn core(table: &mut Vec<Column>) {
         Text,
         NONE,
         "Its first three octets: who made the interface",
-        |record| oui(record.flow.link.destination.0)
+        |record| Value::Hex(&record.flow.link.destination.0[..3])
     );
     one!(table, "dst_port", "", Unsigned, NONE, "Port of the responder", |record| Value::Unsigned(
         record.flow.destination_port.into()
@@ -139,10 +139,6 @@ fn core(table: &mut Vec<Column>) {
         "Octets, by the length that is accounted (whole frames unless said otherwise)",
         |record, way| Value::Unsigned(record.octets(way, record.accounting))
     );
-}
-
-fn oui(mac: [u8; 6]) -> Value<'static> {
-    Value::Text(format!("{:02x}:{:02x}:{:02x}", mac[0], mac[1], mac[2]).into())
 }
 
 fn millis(time: Option<Timestamp>) -> Value<'static> {
@@ -335,7 +331,7 @@ fn first_packets(table: &mut Vec<Column>) {
         Numbers,
         FIRST_PACKETS,
         "Which way the first packets went: 0 from the initiator, 1 from the responder; not filled up",
-        |record| { record.features.first(|packet| packet.direction().index() as i64) }
+        |record| { record.features.first(|packet| packet.direction().index() as u64) }
     );
     one!(
         table,
@@ -353,11 +349,7 @@ fn first_packets(table: &mut Vec<Column>) {
         Numbers,
         FIRST_PACKETS,
         "Whole milliseconds between the first packets, of either direction; 0 for the first; not filled up",
-        |record| {
-            record
-                .features
-                .first(|packet| i64::try_from(packet.gap() / 1_000_000).unwrap_or(i64::MAX))
-        }
+        |record| { record.features.first(|packet| packet.gap() / 1_000_000) }
     );
 }
 
@@ -372,9 +364,9 @@ macro_rules! pair {
             FLAGS,
             "TCP segments with this flag: from the initiator, from the responder",
             |record| {
-                let of = |way| record.flag(way, $bit).and_then(|count| i64::try_from(count).ok());
+                let of = |way| record.flag(way, $bit);
                 match (of(Way::Forward), of(Way::Reverse)) {
-                    (Some(forward), Some(reverse)) => Value::Numbers(vec![forward, reverse]),
+                    (Some(forward), Some(reverse)) => Value::List(List::Pair([forward, reverse])),
                     _ => Value::Null,
                 }
             }
