@@ -23,10 +23,13 @@ Examples:
   extractor --preset cic -o flows.csv a.pcap b.pcap
                                                   files that follow one another are one capture
   tcpdump -w - ... | extractor -                  what another program captures
+  extractor -o now.csv eth0 --filter 'port 53'    an interface, until Ctrl-C
   extractor columns --preset cic                  what the columns mean
 
-Exit codes: 0 done, 1 a capture is damaged (the flows in front of that place are written) or a file
-cannot be read or written, 2 wrong arguments."
+Exit codes: 0 done, 1 a capture is damaged (the flows in front of that place are written) or a file or
+interface cannot be read or written, 2 wrong arguments, 130 or 143 reading files was stopped by a
+signal (nothing is left in OUT).
+Signals: SIGINT and SIGTERM end the capture of interfaces; all flows are written then."
 )]
 pub(crate) struct Args {
     /// What to do instead.
@@ -34,8 +37,8 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
 
     /// Capture files (pcap, pcapng; also in gzip or zstd), in the order in which they were captured; - is
-    /// standard input.
-    #[arg(required = true, value_name = "FILE")]
+    /// standard input. Or interfaces; without any the one of the default route.
+    #[arg(value_name = "FILE|INTERFACE")]
     pub(crate) files: Vec<PathBuf>,
 
     /// Where rows go: a file that ends in .csv or .jsonl, or - for CSV on standard output.
@@ -83,6 +86,34 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "output")]
     pub(crate) no_output: bool,
 
+    /// Take only frames that this expression wants (pcap-filter(7)).
+    #[arg(short, long, value_name = "EXPRESSION")]
+    pub(crate) filter: Option<String>,
+
+    /// Capture for so long, then stop.
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = LIVE)]
+    pub(crate) duration: Option<Duration>,
+
+    /// Keep so many octets of each frame.
+    #[arg(long, value_name = "OCTETS", default_value_t = 65_535, help_heading = LIVE)]
+    pub(crate) snaplen: u32,
+
+    /// Do not take frames that are for others.
+    #[arg(long, help_heading = LIVE)]
+    pub(crate) no_promiscuous: bool,
+
+    /// Take everything that is on the air (wireless interfaces that can).
+    #[arg(long, help_heading = LIVE)]
+    pub(crate) monitor: bool,
+
+    /// Let the kernel keep so many bytes of frames for each interface.
+    #[arg(long, value_name = "BYTES", default_value_t = 10_000_000, help_heading = LIVE)]
+    pub(crate) buffer: u32,
+
+    /// Let the kernel keep frames so many milliseconds, to hand over more at once; 0 or less for not at all.
+    #[arg(long, value_name = "MS", default_value_t = 1000, allow_hyphen_values = true, help_heading = LIVE)]
+    pub(crate) timeout: i32,
+
     /// Do not say at the end what became of the packets.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -92,11 +123,24 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 }
 
+/// What only interfaces have.
+const LIVE: &str = "Interfaces";
+
 /// What to do instead of making flows.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Say what each column means.
     Columns(ColumnsArgs),
+    /// List the interfaces that can be captured.
+    Interfaces(InterfacesArgs),
+}
+
+/// `extractor interfaces`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InterfacesArgs {
+    /// Print a JSON object for each interface, a line each.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `extractor columns`.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use procflow_capture::FileError;
+use procflow_capture::{FileError, LiveError};
 
 /// Why the extractor could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,16 @@ pub(crate) enum Failure {
     Output { path: PathBuf, source: io::Error },
     #[error("standard output: {0}")]
     Stdout(io::Error),
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    #[error("cannot read the routes: {0}")]
+    Routes(io::Error),
+    #[error("there is no default route; say which interface (extractor interfaces lists them)")]
+    NoRoute,
+    #[error("{} is no file, and files cannot be metered together with interfaces", .0.display())]
+    Mixed(PathBuf),
     #[error("{0:?} is not a column; `extractor columns` lists them")]
     NoColumn(String),
     #[error("{}: what ends neither in .csv nor in .jsonl is not known; - is standard output", .0.display())]
@@ -26,7 +36,10 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::NoColumn(_) | Self::NoFormat(_) => 2,
+            Self::NoColumn(_)
+            | Self::NoFormat(_)
+            | Self::Mixed(_)
+            | Self::Live(LiveError::Filter { .. }) => 2,
             _ => 1,
         }
     }

@@ -1,14 +1,17 @@
-//! `extractor FILE...` makes bidirectional flows with statistical features of packets; `extractor
-//! columns` says what they are.
+//! `extractor FILE...|INTERFACE...` makes bidirectional flows with statistical features of packets;
+//! `extractor columns` says what they are, `extractor interfaces` where packets can be taken from.
 //!
 //! A program is a page: arguments, run, exit code.
 
 mod args;
 mod columns;
 mod failure;
+mod files;
+mod interfaces;
 mod output;
 mod report;
 mod run;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -20,6 +23,7 @@ fn main() -> ExitCode {
     let args = args::Args::parse();
     let done = match &args.command {
         Some(Command::Columns(columns)) => columns::print(columns),
+        Some(Command::Interfaces(interfaces)) => interfaces::list(interfaces),
         None => run::run(&args),
     };
     match done {

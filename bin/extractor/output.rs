@@ -40,6 +40,8 @@ pub(crate) struct Output {
     rows: Vec<u8>,
     number: u64,
     sink: Sink,
+    /// So many bytes of rows are written at once.
+    at_once: usize,
     /// Why writing failed; nothing more is written then.
     failed: Option<Failure>,
 }
@@ -73,7 +75,12 @@ impl Output {
         let mut rows = Vec::with_capacity(AT_ONCE + AT_ONCE / 4);
         header(format, &columns, &mut rows);
         let made = AsRows { columns, format, wanted: path.is_some() };
-        Ok(Self { made, rows, number: 0, sink, failed: None })
+        Ok(Self { made, rows, number: 0, sink, at_once: AT_ONCE, failed: None })
+    }
+
+    /// Writes each row when it is there: somebody waits for it.
+    pub(crate) fn write_at_once(&mut self) {
+        self.at_once = 1;
     }
 
     /// What makes the rows.
@@ -86,7 +93,7 @@ impl Output {
     pub(crate) fn take(&mut self, rows: &Rows, index: usize) -> ControlFlow<()> {
         rows.copy(index, self.number, &mut self.rows);
         self.number += 1;
-        if self.rows.len() >= AT_ONCE {
+        if self.rows.len() >= self.at_once {
             self.flush();
         }
         if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use procflow_capture::Statistics;
 use procflow_core::flow::Tally;
 use procflow_core::packet::Undecoded;
 use serde_json::{Map, Value, json};
@@ -9,6 +10,10 @@ use serde_json::{Map, Value, json};
 /// So many rows were made of these packets, in this time.
 pub(crate) struct Report {
     pub(crate) tally: Tally,
+    /// Frames that a filter left out.
+    pub(crate) filtered: u64,
+    /// What the kernel says, of interfaces.
+    pub(crate) captured: Option<Statistics>,
     pub(crate) took: Duration,
 }
 
@@ -25,6 +30,11 @@ impl Report {
                 text.push_str(&format!("\n  {count} {what}"));
             }
         };
+        if let Some(captured) = self.captured {
+            also(captured.dropped, "frames were dropped by the kernel: --buffer was full");
+            also(captured.dropped_by_interface, "frames were dropped by the interface");
+        }
+        also(self.filtered, "frames more were not wanted by --filter");
         for (why, count) in Undecoded::ALL.into_iter().zip(undecoded) {
             also(count, &format!("{why} ({})", why.name()));
         }
@@ -48,7 +58,16 @@ impl Report {
             .zip(undecoded)
             .map(|(why, count)| (why.name().to_owned(), count.into()))
             .collect();
+        let captured = self.captured.map(|captured| {
+            json!({
+                "received": captured.received,
+                "dropped": captured.dropped,
+                "dropped_by_interface": captured.dropped_by_interface,
+            })
+        });
         json!({
+            "interfaces": captured,
+            "filtered": self.filtered,
             "frames": frames,
             "packets": flows.packets,
             "undecoded": undecoded,

@@ -1,14 +1,11 @@
 //! The loop: frames to flows to rows.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use procflow_capture::CaptureFile;
+use procflow_capture::Statistics;
 use procflow_core::features::{Column, column};
 use procflow_core::flow::{Filled, Settings, meter};
 use procflow_core::packet::{Batch, Decoder};
@@ -16,8 +13,11 @@ use procflow_core::rows::Rows;
 
 use crate::args::Args;
 use crate::failure::Failure;
+use crate::files::Files;
+use crate::interfaces::Interfaces;
 use crate::output::Output;
 use crate::report::Report;
+use crate::stop::Stop;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let began = Instant::now();
@@ -26,32 +26,85 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let path = Some(args.output.as_path()).filter(|_| !args.no_output);
     let mut output = Output::begin(columns, path)?;
     let rows = output.rows();
-    let mut files = Files::of(&args.files);
-    let stop = AtomicBool::new(false);
-    let source = |batch: &mut Batch| match stop.load(Ordering::Relaxed) {
-        true => {
-            batch.clear();
-            Filled::Last
+    let stop = Stop::listen()?;
+    let mut source = Source::open(args, &stop)?;
+    if let Source::Live(live) = &source {
+        output.write_at_once();
+        if !args.quiet {
+            eprintln!("extractor: capturing {}", live.names());
         }
-        false => files.next(batch),
-    };
+    }
+    let next = |batch: &mut Batch| source.next(batch, &stop);
     let take = |made: &Rows, index: usize| {
         if output.take(made, index).is_break() {
-            stop.store(true, Ordering::Relaxed);
+            stop.want();
         }
     };
     let decoder = Decoder { tunnels: !args.no_tunnels };
-    let tally = meter(decoder, settings, threads(args), source, &rows, take);
+    let tally = meter(decoder, settings, threads(args), next, &rows, take);
+    let (filtered, captured, failed) = source.finish();
+    if captured.is_none()
+        && let Some(signal) = stop.signal()
+    {
+        // What is not the whole of a file is not to look like it.
+        return Ok(ExitCode::from(128 + signal));
+    }
     output.finish()?;
     if !args.quiet {
-        let report = Report { tally, took: began.elapsed() };
+        let report = Report { tally, filtered, captured, took: began.elapsed() };
         if args.json {
             eprintln!("{}", report.in_json());
         } else {
             eprintln!("extractor: {}", report.in_text());
         }
     }
-    files.failed.map_or(Ok(ExitCode::SUCCESS), Err)
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Where frames come from.
+enum Source<'a> {
+    Files(Files<'a>),
+    Live(Interfaces),
+}
+
+impl<'a> Source<'a> {
+    /// Files, if what is named is files; interfaces otherwise.
+    fn open(args: &'a Args, stop: &Stop) -> Result<Self, Failure> {
+        let is_file = |path: &PathBuf| {
+            path == Path::new("-") || path.components().count() > 1 || path.exists()
+        };
+        let files = args.files.iter().filter(|path| is_file(path)).count();
+        if files == 0 {
+            return Interfaces::open(args, stop).map(Self::Live);
+        }
+        if files < args.files.len() {
+            let other = args.files.iter().find(|path| !is_file(path));
+            return Err(Failure::Mixed(other.cloned().unwrap_or_default()));
+        }
+        Ok(Self::Files(Files::of(&args.files, args.filter.as_deref())))
+    }
+
+    fn next(&mut self, batch: &mut Batch, stop: &Stop) -> Filled {
+        match self {
+            Self::Files(_) if stop.is_wanted() => {
+                batch.clear();
+                Filled::Last
+            }
+            Self::Files(files) => files.next(batch),
+            Self::Live(interfaces) => interfaces.next(batch),
+        }
+    }
+
+    /// How many frames a filter left out, what the kernel says of interfaces, and why it ended too soon.
+    fn finish(self) -> (u64, Option<Statistics>, Option<Failure>) {
+        match self {
+            Self::Files(files) => (files.filtered, None, files.failed),
+            Self::Live(interfaces) => {
+                let (statistics, failed) = interfaces.finish();
+                (0, Some(statistics), failed)
+            }
+        }
+    }
 }
 
 /// As many as there are processors, unless said.
@@ -85,49 +138,4 @@ fn settings(args: &Args, columns: &[Column]) -> Settings {
         needs: Column::all_need(columns),
         ..Settings::default()
     }
-}
-
-/// Capture files one after another, up to the last one's end or to where one is damaged.
-struct Files<'a> {
-    left: std::slice::Iter<'a, PathBuf>,
-    open: Option<(&'a Path, CaptureFile<Box<dyn Read + Send>>)>,
-    failed: Option<Failure>,
-}
-
-impl<'a> Files<'a> {
-    fn of(files: &'a [PathBuf]) -> Self {
-        Self { left: files.iter(), open: None, failed: None }
-    }
-
-    fn next(&mut self, batch: &mut Batch) -> Filled {
-        batch.clear();
-        loop {
-            if self.open.is_none() {
-                let Some(path) = self.left.next() else { return Filled::Last };
-                match open(path) {
-                    Ok(file) => self.open = Some((path, file)),
-                    Err(source) => {
-                        self.failed = Some(Failure::Open { path: path.clone(), source });
-                        return Filled::Last;
-                    }
-                }
-            }
-            let Some((path, file)) = &mut self.open else { return Filled::Last };
-            if let Err(source) = file.next_batch(batch) {
-                self.failed = Some(Failure::Capture { path: path.to_path_buf(), source });
-                return Filled::Last;
-            }
-            if !batch.is_empty() {
-                return Filled::More(None);
-            }
-            self.open = None;
-        }
-    }
-}
-
-fn open(path: &Path) -> io::Result<CaptureFile<Box<dyn Read + Send>>> {
-    CaptureFile::new(match path == Path::new("-") {
-        true => Box::new(io::stdin()),
-        false => Box::new(File::open(path)?),
-    })
 }

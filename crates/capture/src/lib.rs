@@ -1,11 +1,16 @@
 //! Frames: where they come from, and when they were captured.
 //!
-//! `file.rs` reads capture files of every kind (pcap, pcapng, compressed or not) in large pieces. Nothing
-//! here looks into a frame: what is in it, `procflow-core` says.
+//! `file.rs` reads capture files of every kind (pcap, pcapng, compressed or not) in large pieces; `live.rs`
+//! takes them from an interface; `filter.rs` says which are wanted. Nothing here looks into a frame: what is in
+//! it, `procflow-core` says.
 
 #![forbid(unsafe_code)]
 
 mod file;
+mod filter;
 mod format;
+mod live;
 
 pub use file::{CaptureFile, FileError, Reason};
+pub use filter::Filter;
+pub use live::{Interface, Live, LiveError, LiveSettings, Statistics, Stopper, interfaces};

@@ -66,6 +66,8 @@ mod procfs;
 #[cfg(target_os = "linux")]
 mod recent;
 #[cfg(target_os = "linux")]
+mod route;
+#[cfg(target_os = "linux")]
 mod sock_diag;
 #[cfg(target_os = "linux")]
 mod subscription;
@@ -74,4 +76,6 @@ pub use clock::now;
 pub use error::ProbeError;
 pub use host::{boot_id, hostname};
 pub use redact::{BadPattern, Pattern, Redaction};
+#[cfg(target_os = "linux")]
+pub use route::default_interface;
 pub use source::{Batch, Choice, Count, Options, Shortfall, Source, open};

@@ -58,6 +58,15 @@ impl Batch {
         self.frames.clear();
     }
 
+    /// Keeps the frames that are wanted.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&Frame, &[u8]) -> bool) {
+        let Self { bytes, frames, .. } = self;
+        frames.retain(|frame| {
+            let bytes = bytes.get(frame.start as usize..frame.end as usize);
+            wanted(frame, bytes.unwrap_or_default())
+        });
+    }
+
     /// Adds a frame, copying its bytes.
     pub fn push(&mut self, time: Timestamp, wire: u32, link_type: LinkType, bytes: &[u8]) {
         let start = self.filled;

@@ -1,0 +1,79 @@
+//! Capture files as a source of frames: one after another, as one capture.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use procflow_capture::{CaptureFile, Filter};
+use procflow_core::flow::Filled;
+use procflow_core::packet::Batch;
+
+use crate::failure::Failure;
+
+/// Capture files one after another, up to the last one's end or to where one is damaged.
+pub(crate) struct Files<'a> {
+    left: std::slice::Iter<'a, PathBuf>,
+    open: Option<(&'a Path, CaptureFile<Box<dyn Read + Send>>)>,
+    filter: Option<Filter>,
+    /// Frames that the filter does not want.
+    pub(crate) filtered: u64,
+    /// Why it ended before the last file's end.
+    pub(crate) failed: Option<Failure>,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn of(files: &'a [PathBuf], filter: Option<&str>) -> Self {
+        let filter = filter.map(Filter::new);
+        Self { left: files.iter(), open: None, filter, filtered: 0, failed: None }
+    }
+
+    /// Takes the next frames into a batch.
+    pub(crate) fn next(&mut self, batch: &mut Batch) -> Filled {
+        batch.clear();
+        loop {
+            if self.open.is_none() {
+                let Some(path) = self.left.next() else { return Filled::Last };
+                match open(path) {
+                    Ok(file) => self.open = Some((path, file)),
+                    Err(source) => {
+                        self.failed = Some(Failure::Open { path: path.clone(), source });
+                        return Filled::Last;
+                    }
+                }
+            }
+            let Some((path, file)) = &mut self.open else { return Filled::Last };
+            if let Err(source) = file.next_batch(batch) {
+                self.failed = Some(Failure::Capture { path: path.to_path_buf(), source });
+                return Filled::Last;
+            }
+            if batch.is_empty() {
+                self.open = None;
+                continue;
+            }
+            if let Some(filter) = &mut self.filter {
+                let before = batch.len();
+                let mut failed = None;
+                batch.retain(|frame, bytes| match filter.wants(frame.link_type, bytes) {
+                    Ok(wants) => wants,
+                    Err(error) => {
+                        failed = Some(error);
+                        false
+                    }
+                });
+                self.filtered += (before - batch.len()) as u64;
+                if let Some(error) = failed {
+                    self.failed = Some(Failure::Live(error));
+                    return Filled::Last;
+                }
+            }
+            return Filled::More(None);
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<CaptureFile<Box<dyn Read + Send>>> {
+    CaptureFile::new(match path == Path::new("-") {
+        true => Box::new(io::stdin()),
+        false => Box::new(File::open(path)?),
+    })
+}
