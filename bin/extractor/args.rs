@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use procflow_binding::PlaceName;
 use procflow_core::features::Accounting;
 
 /// Makes bidirectional flows with statistical features of packets.
@@ -24,6 +25,7 @@ Examples:
                                                   files that follow one another are one capture
   tcpdump -w - ... | extractor -                  what another program captures
   extractor -o now.csv eth0 --filter 'port 53'    an interface, until Ctrl-C
+  extractor --history web1.history web1.pcap      with the process at both ends
   extractor columns --preset cic                  what the columns mean
 
 Exit codes: 0 done, 1 a capture is damaged (the flows in front of that place are written) or a file or
@@ -78,6 +80,20 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) no_tunnels: bool,
 
+    /// Say who was at both ends of each flow, by a tracker's history (`tracker export`); may be given for
+    /// several hosts. Rows get columns for it.
+    #[arg(long, value_name = "FILE", help_heading = PROCESSES)]
+    pub(crate) history: Vec<PathBuf>,
+
+    /// Where the capture was made, for addresses that several places hold: outside, host (on the host of the
+    /// first history itself) or netns:NAME.
+    #[arg(long, value_name = "PLACE", default_value = "host", help_heading = PROCESSES)]
+    pub(crate) vantage: PlaceName,
+
+    /// How far off the capture's times may be from the tracked host's.
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration, help_heading = PROCESSES)]
+    pub(crate) tolerance: Duration,
+
     /// Work with so many threads: as many as there are processors unless said. The rows are the same.
     #[arg(long, value_name = "THREADS")]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -125,6 +141,9 @@ pub(crate) struct Args {
 
 /// What only interfaces have.
 const LIVE: &str = "Interfaces";
+
+/// What only flows with processes have.
+const PROCESSES: &str = "Processes";
 
 /// What to do instead of making flows.
 #[derive(Debug, Subcommand)]

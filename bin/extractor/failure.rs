@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use procflow_capture::{FileError, LiveError};
+use procflow_store::ExportError;
 
 /// Why the extractor could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,10 @@ pub(crate) enum Failure {
     Stdout(io::Error),
     #[error(transparent)]
     Live(#[from] LiveError),
+    #[error(transparent)]
+    History(#[from] ExportError),
+    #[error("{}: the tracker knows no such network namespace (--vantage)", .0.display())]
+    NoNamespace(PathBuf),
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     #[error("cannot read the routes: {0}")]

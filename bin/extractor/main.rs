@@ -9,6 +9,7 @@ mod failure;
 mod files;
 mod interfaces;
 mod output;
+mod processes;
 mod report;
 mod run;
 mod stop;

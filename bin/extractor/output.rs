@@ -6,28 +6,34 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use procflow_binding::Join;
 use procflow_core::features::Column;
 use procflow_core::flow::{Make, Record};
 use procflow_core::rows::{Format, Rows, header};
 
 use crate::failure::Failure;
+use crate::processes;
 
 /// So many bytes of rows are written at once.
 const AT_ONCE: usize = 256 << 10;
 
 /// Makes rows of records.
-#[derive(Clone)]
-pub(crate) struct AsRows {
+pub(crate) struct AsRows<'a> {
     columns: Vec<Column>,
     format: Format,
     /// Whether anybody wants them.
     wanted: bool,
+    /// Who says which process it was, if somebody does.
+    join: Option<Join<'a>>,
 }
 
-impl Make for AsRows {
+impl Make for AsRows<'_> {
     type Made = Rows;
 
-    fn make(&self, record: Record, made: &mut Rows) {
+    fn make(&self, mut record: Record, made: &mut Rows) {
+        if let Some(join) = &self.join {
+            processes::name(join, &mut record);
+        }
         if self.wanted {
             made.add(self.format, &self.columns, &record);
         }
@@ -36,7 +42,8 @@ impl Make for AsRows {
 
 /// Takes rows and writes them.
 pub(crate) struct Output {
-    made: AsRows,
+    columns: Vec<Column>,
+    format: Format,
     rows: Vec<u8>,
     number: u64,
     sink: Sink,
@@ -74,8 +81,7 @@ impl Output {
         };
         let mut rows = Vec::with_capacity(AT_ONCE + AT_ONCE / 4);
         header(format, &columns, &mut rows);
-        let made = AsRows { columns, format, wanted: path.is_some() };
-        Ok(Self { made, rows, number: 0, sink, at_once: AT_ONCE, failed: None })
+        Ok(Self { columns, format, rows, number: 0, sink, at_once: AT_ONCE, failed: None })
     }
 
     /// Writes each row when it is there: somebody waits for it.
@@ -83,9 +89,10 @@ impl Output {
         self.at_once = 1;
     }
 
-    /// What makes the rows.
-    pub(crate) fn rows(&self) -> AsRows {
-        self.made.clone()
+    /// What makes the rows, with the processes that this join names.
+    pub(crate) fn rows<'a>(&self, join: Option<Join<'a>>) -> AsRows<'a> {
+        let wanted = !matches!(self.sink, Sink::Nowhere);
+        AsRows { columns: self.columns.clone(), format: self.format, wanted, join }
     }
 
     /// Adds one of the rows. It is over when nobody reads them, or they cannot be written; why is told at

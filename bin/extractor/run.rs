@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use procflow_capture::Statistics;
-use procflow_core::features::{Column, column};
+use procflow_core::features::{Column, column, process_columns};
 use procflow_core::flow::{Filled, Settings, meter};
 use procflow_core::packet::{Batch, Decoder};
 use procflow_core::rows::Rows;
@@ -16,16 +16,18 @@ use crate::failure::Failure;
 use crate::files::Files;
 use crate::interfaces::Interfaces;
 use crate::output::Output;
+use crate::processes::Processes;
 use crate::report::Report;
 use crate::stop::Stop;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let began = Instant::now();
-    let columns = chosen(args)?;
+    let processes = Processes::of(args)?;
+    let columns = chosen(args, processes.is_some())?;
     let settings = settings(args, &columns);
     let path = Some(args.output.as_path()).filter(|_| !args.no_output);
     let mut output = Output::begin(columns, path)?;
-    let rows = output.rows();
+    let rows = output.rows(processes.as_ref().map(Processes::join));
     let stop = Stop::listen()?;
     let mut source = Source::open(args, &stop)?;
     if let Source::Live(live) = &source {
@@ -113,10 +115,17 @@ fn threads(args: &Args) -> usize {
     args.threads.map_or_else(all, NonZeroUsize::get)
 }
 
-/// The columns that are wanted.
-fn chosen(args: &Args) -> Result<Vec<Column>, Failure> {
+/// The columns that are wanted: with those of processes behind them, if processes are at hand.
+fn chosen(args: &Args, with_processes: bool) -> Result<Vec<Column>, Failure> {
     if args.columns.is_empty() {
-        return Ok(args.preset.columns.clone());
+        let mut columns = args.preset.columns.clone();
+        let processes = process_columns().into_iter().filter(|_| with_processes);
+        for column in processes {
+            if !columns.iter().any(|there| there.name == column.name) {
+                columns.push(column);
+            }
+        }
+        return Ok(columns);
     }
     let find = |name: &String| {
         let own = args.preset.columns.iter().find(|column| column.name == name);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use procflow_binding::WhichNamespace;
+use procflow_binding::PlaceName;
 use procflow_core::Protocol;
 use procflow_probe::{Choice, Pattern};
 
@@ -160,8 +160,8 @@ pub(crate) struct QueryArgs {
 
     /// Where the addresses mean what they say: host, netns:NAME (or its inode), or outside, where
     /// any place that holds the address is meant.
-    #[arg(long, value_name = "PLACE", default_value = "host", value_parser = parse_vantage)]
-    pub(crate) vantage: VantageName,
+    #[arg(long, value_name = "PLACE", default_value = "host")]
+    pub(crate) vantage: PlaceName,
 
     /// How far off the time may be.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
@@ -201,27 +201,6 @@ pub(crate) struct DoctorArgs {
     /// Print it as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Where an address means what it says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum VantageName {
-    Outside,
-    Host,
-    Namespace(WhichNamespace),
-}
-
-fn parse_vantage(text: &str) -> Result<VantageName, &'static str> {
-    match (text, text.strip_prefix("netns:")) {
-        ("outside", _) => Ok(VantageName::Outside),
-        ("host", _) => Ok(VantageName::Host),
-        (_, Some(name)) if !name.is_empty() => {
-            let named = || WhichNamespace::Named(name.to_owned());
-            let which = name.parse().map_or_else(|_| named(), WhichNamespace::Inode);
-            Ok(VantageName::Namespace(which))
-        }
-        _ => Err("is not outside, host or netns:NAME"),
-    }
 }
 
 fn parse_protocol(text: &str) -> Result<Protocol, &'static str> {

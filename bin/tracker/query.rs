@@ -4,47 +4,26 @@
 use std::fmt::Write;
 
 use procflow_binding::{
-    Attribution, GapCause, Histories, Holder, HostId, Owner, Place, Reason, Vantage, WhichNamespace,
+    Answer, Attribution, GapCause, Histories, HostId, Owner, Place, PlaceName, Reason, Vantage,
 };
 use procflow_core::{Endpoint, FlowKey, Interval, Timestamp};
 use procflow_store::Reader;
 use serde::Serialize;
-use smol_str::SmolStr;
 
-use crate::args::{QueryArgs, VantageName};
+use crate::args::QueryArgs;
 use crate::database::database;
 use crate::failure::Failure;
 use crate::moment;
 
-/// One end's answer, for machines: the words are those of the updater's report.
+/// A question with its answer, for machines: the words are those of the updater's report.
 #[derive(Serialize)]
-struct Answer {
+struct Line {
     at: String,
     protocol: u8,
     local: String,
     remote: Option<String>,
-    /// known, kernel, ambiguous or unknown.
-    answer: &'static str,
-    /// The quality, or why not.
-    why: String,
-    /// Who; for an ambiguous one all who fit.
-    processes: Vec<Who>,
-}
-
-#[derive(Serialize)]
-struct Who {
-    host: String,
-    boot: String,
-    namespace: u64,
-    pid: u32,
-    /// Nanoseconds after the boot.
-    start: u64,
-    comm: SmolStr,
-    executable: Option<SmolStr>,
-    uid: Option<u32>,
-    user: Option<SmolStr>,
-    container: Option<SmolStr>,
-    unit: Option<SmolStr>,
+    #[serde(flatten)]
+    answer: Answer,
 }
 
 /// Answers one question.
@@ -84,17 +63,15 @@ pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
         owner = Owner::Unknown(silence(&reader, at)?);
     }
     if args.json {
-        let answer = Answer {
+        let line = Line {
             at: at.to_string(),
             protocol: key.protocol.0,
             local: key.source.to_string(),
             remote: args.remote.map(|remote| Endpoint::from(remote).to_string()),
-            answer: kind(&owner),
-            why: why(&owner),
-            processes: holders(&owner).iter().map(Who::from).collect(),
+            answer: Answer::from(&owner),
         };
         // No map keys but strings, so this cannot fail.
-        println!("{}", serde_json::to_string(&answer).unwrap_or_default());
+        println!("{}", serde_json::to_string(&line).unwrap_or_default());
     } else {
         println!("{}", text(&owner));
     }
@@ -114,51 +91,25 @@ fn silence(reader: &Reader, at: Timestamp) -> Result<Reason, Failure> {
 }
 
 /// `host` means the host whose tracker wrote last.
-fn place(name: &VantageName, reader: &Reader) -> Result<Place, Failure> {
+fn place(name: &PlaceName, reader: &Reader) -> Result<Place, Failure> {
     let which = match name {
-        VantageName::Outside => return Ok(Place::Outside),
-        VantageName::Host => WhichNamespace::Initial,
-        VantageName::Namespace(which) => which.clone(),
+        PlaceName::Outside => return Ok(Place::Outside),
+        PlaceName::Inside(which) => which.clone(),
     };
     let last = reader.incarnations()?.pop();
     let host = last.map_or(HostId([0; 16]), |kept| kept.incarnation.host);
     Ok(Place::Inside(host, which))
 }
 
-fn kind(owner: &Owner) -> &'static str {
-    match owner {
-        Owner::Known { .. } => "known",
-        Owner::Kernel => "kernel",
-        Owner::Ambiguous { .. } => "ambiguous",
-        Owner::Unknown(_) => "unknown",
-    }
-}
-
-fn why(owner: &Owner) -> String {
-    match owner {
-        Owner::Known { quality, .. } => quality.to_string(),
-        Owner::Kernel => "kernel".to_owned(),
-        Owner::Ambiguous { .. } => "ambiguous".to_owned(),
-        Owner::Unknown(reason) => reason.to_string(),
-    }
-}
-
-fn holders(owner: &Owner) -> &[Holder] {
-    match owner {
-        Owner::Known { holders, .. } | Owner::Ambiguous { candidates: holders } => holders,
-        Owner::Kernel | Owner::Unknown(_) => &[],
-    }
-}
-
 /// A line with the answer, and one for each process. What a process calls itself is made harmless
 /// for a terminal.
 fn text(owner: &Owner) -> String {
     let mut text = match owner {
-        Owner::Known { .. } => format!("known ({})", why(owner)),
-        Owner::Unknown(_) => format!("unknown: {}", why(owner)),
-        Owner::Kernel | Owner::Ambiguous { .. } => why(owner),
+        Owner::Known { .. } => format!("known ({})", owner.why()),
+        Owner::Unknown(_) => format!("unknown: {}", owner.why()),
+        Owner::Kernel | Owner::Ambiguous { .. } => owner.why(),
     };
-    for holder in holders(owner) {
+    for holder in owner.holders() {
         let process = &holder.process;
         let _ = write!(text, "\n  {} pid {}", process.comm.escape_debug(), process.key.pid);
         match (&process.user, process.uid) {
@@ -177,23 +128,4 @@ fn text(owner: &Owner) -> String {
         }
     }
     text
-}
-
-impl From<&Holder> for Who {
-    fn from(holder: &Holder) -> Self {
-        let process = &holder.process;
-        Self {
-            host: holder.host.to_string(),
-            boot: holder.boot.to_string(),
-            namespace: holder.namespace.0,
-            pid: process.key.pid,
-            start: process.key.start.0,
-            comm: process.comm.clone(),
-            executable: process.executable.clone(),
-            uid: process.uid,
-            user: process.user.clone(),
-            container: process.container.clone(),
-            unit: process.unit.clone(),
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use procflow_binding::{FlowClock, WhichNamespace};
+use procflow_binding::{FlowClock, PlaceName};
 
 use crate::name::{Miss, Template};
 
@@ -121,8 +121,8 @@ pub(crate) struct Args {
     pub(crate) threads: Option<NonZeroUsize>,
 
     /// Where the exporter captured.
-    #[arg(long, value_name = "PLACE", default_value = "outside", value_parser = parse_vantage)]
-    pub(crate) vantage: VantageName,
+    #[arg(long, value_name = "PLACE", default_value = "outside")]
+    pub(crate) vantage: PlaceName,
 
     /// Whose real-time clock stamped the flows.
     #[arg(long, value_enum, default_value = "host")]
@@ -237,13 +237,6 @@ pub(crate) struct SalvageArgs {
     pub(crate) json: bool,
 }
 
-/// Where the exporter captured, before it is known which host the tracker's is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum VantageName {
-    Outside,
-    Inside(WhichNamespace),
-}
-
 /// Clocks by their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ClockName {
@@ -273,19 +266,6 @@ fn parse_pause(text: &str) -> Result<Duration, String> {
             Ok(pause)
         }
         _ => Err("must be between 1s and a year (for a single update use --once)".to_owned()),
-    }
-}
-
-fn parse_vantage(text: &str) -> Result<VantageName, String> {
-    match (text, text.strip_prefix("netns:")) {
-        ("outside", _) => Ok(VantageName::Outside),
-        ("host", _) => Ok(VantageName::Inside(WhichNamespace::Initial)),
-        (_, Some(name)) if !name.is_empty() => {
-            let named = || WhichNamespace::Named(name.to_owned());
-            let which = name.parse().map_or_else(|_| named(), WhichNamespace::Inode);
-            Ok(VantageName::Inside(which))
-        }
-        _ => Err("is not outside, host or netns:NAME".to_owned()),
     }
 }
 
@@ -332,15 +312,5 @@ mod tests {
         for wrong in ["0", "", "-1", "x", "18446744073709551615", "10ms"] {
             assert!(parse_pause(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_place_is_outside_or_a_namespace() {
-        let inside = |which| Ok(VantageName::Inside(which));
-        assert_eq!(parse_vantage("outside"), Ok(VantageName::Outside));
-        assert_eq!(parse_vantage("host"), inside(WhichNamespace::Initial));
-        assert_eq!(parse_vantage("netns:box"), inside(WhichNamespace::Named("box".to_owned())));
-        assert_eq!(parse_vantage("netns:4026531840"), inside(WhichNamespace::Inode(4_026_531_840)));
-        assert!(parse_vantage("netns:").is_err() && parse_vantage("box").is_err());
     }
 }

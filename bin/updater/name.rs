@@ -103,7 +103,7 @@ pub(crate) fn name(attribution: &Attribution, template: &Template, miss: Miss) -
         return None;
     }
     let write = |owner: &Owner, room| match owner {
-        owner if miss == Miss::Reason && !known(owner) => cut(format!("?{}", why(owner)), room),
+        owner if miss == Miss::Reason && !known(owner) => cut(format!("?{}", owner.why()), room),
         owner => name_of(owner, template, room),
     };
     match (tracked(source), tracked(destination)) {
@@ -132,16 +132,6 @@ pub(crate) fn name_of(owner: &Owner, template: &Template, room: usize) -> String
     match owner {
         Owner::Known { holders, quality } => holders_name(holders, *quality, template, room),
         _ => String::new(),
-    }
-}
-
-/// Why an end has no name, in one word.
-pub(crate) fn why(owner: &Owner) -> String {
-    match owner {
-        Owner::Known { quality, .. } => quality.to_string(),
-        Owner::Kernel => "kernel".to_owned(),
-        Owner::Ambiguous { .. } => "ambiguous".to_owned(),
-        Owner::Unknown(reason) => reason.to_string(),
     }
 }
 

@@ -4,13 +4,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use procflow_binding::{Attribution, Holder, Owner};
+use procflow_binding::{Answer, Attribution, Who};
 use procflow_core::FlowKey;
 use procflow_nfdump::Flow;
 use serde::Serialize;
-use smol_str::SmolStr;
-
-use crate::name::why;
 
 /// A report being written.
 pub(crate) struct Report {
@@ -39,35 +36,8 @@ struct Line<'a> {
     packets: u64,
     octets: u64,
     name: Option<&'a str>,
-    source_owner: End,
-    destination_owner: End,
-}
-
-/// One end's answer.
-#[derive(Serialize)]
-struct End {
-    /// known, kernel, ambiguous or unknown.
-    answer: &'static str,
-    /// The quality, or why not.
-    why: String,
-    /// Who; for an ambiguous one all who fit.
-    processes: Vec<Who>,
-}
-
-#[derive(Serialize)]
-struct Who {
-    host: String,
-    boot: String,
-    namespace: u64,
-    pid: u32,
-    /// Nanoseconds after the boot.
-    start: u64,
-    comm: SmolStr,
-    executable: Option<SmolStr>,
-    uid: Option<u32>,
-    user: Option<SmolStr>,
-    container: Option<SmolStr>,
-    unit: Option<SmolStr>,
+    source_owner: Answer,
+    destination_owner: Answer,
 }
 
 /// The columns of the CSV form: fewer, because a cell holds one value.
@@ -131,8 +101,8 @@ impl Report {
             packets: flow.packets,
             octets: flow.bytes,
             name,
-            source_owner: End::of(&attribution.source),
-            destination_owner: End::of(&attribution.destination),
+            source_owner: Answer::from(&attribution.source),
+            destination_owner: Answer::from(&attribution.destination),
         };
         let written = match &mut self.sink {
             Sink::Lines(writer) => serde_json::to_writer(&mut *writer, &line)
@@ -188,36 +158,5 @@ impl Line<'_> {
             g,
             h,
         ]
-    }
-}
-
-impl End {
-    fn of(owner: &Owner) -> Self {
-        let (answer, holders): (_, &[Holder]) = match owner {
-            Owner::Known { holders, .. } => ("known", holders),
-            Owner::Kernel => ("kernel", &[]),
-            Owner::Ambiguous { candidates } => ("ambiguous", candidates),
-            Owner::Unknown(_) => ("unknown", &[]),
-        };
-        Self { answer, why: why(owner), processes: holders.iter().map(Who::of).collect() }
-    }
-}
-
-impl Who {
-    fn of(holder: &Holder) -> Self {
-        let process = &holder.process;
-        Self {
-            host: holder.host.to_string(),
-            boot: holder.boot.to_string(),
-            namespace: holder.namespace.0,
-            pid: process.key.pid,
-            start: process.key.start.0,
-            comm: process.comm.clone(),
-            executable: process.executable.clone(),
-            uid: process.uid,
-            user: process.user.clone(),
-            container: process.container.clone(),
-            unit: process.unit.clone(),
-        }
     }
 }

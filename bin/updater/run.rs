@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
-use procflow_binding::{Histories, HostId, Place, Vantage, WhichNamespace};
+use procflow_binding::{Histories, HostId, Place, PlaceName, Vantage, WhichNamespace};
 use procflow_core::Timestamp;
 use procflow_nfdump::{Flow, UserName};
 use procflow_store::{StateDirectory, default_state, read_export};
@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::annotate::{AnnotateError, Annotated, Output, annotate};
 use crate::archive::{Finality, Found, Look, look};
-use crate::args::{Args, VantageName};
+use crate::args::Args;
 use crate::decide::{Decider, Wish};
 use crate::failure::Failure;
 use crate::feed::{Feed, FeedError, real_time};
@@ -465,7 +465,7 @@ impl Update {
                 println!("{summary}");
             }
         }
-        if summary.ambiguous_places > 0 && self.args.vantage == VantageName::Outside {
+        if summary.ambiguous_places > 0 && self.args.vantage == PlaceName::Outside {
             self.say(
                 "some flows are ambiguous; where several places hold an address, --vantage says \
                  in which one the exporter captured",
@@ -550,8 +550,8 @@ impl Update {
     /// Where the flows were seen; or why that cannot be told yet.
     fn vantage(&self) -> Result<Vantage, String> {
         let place = match &self.args.vantage {
-            VantageName::Outside => Place::Outside,
-            VantageName::Inside(which) => {
+            PlaceName::Outside => Place::Outside,
+            PlaceName::Inside(which) => {
                 // Not to be mistaken for "outside", where another host might be named.
                 let host = match self.feeds.first() {
                     Some(feed) => feed.host(),

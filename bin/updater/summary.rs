@@ -6,8 +6,6 @@ use std::fmt;
 use procflow_binding::{Attribution, Owner, Reason};
 use serde::Serialize;
 
-use crate::name::why;
-
 /// What one update did.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Summary {
@@ -74,7 +72,7 @@ impl Summary {
         let ends = [&attribution.source, &attribution.destination];
         let known = |owner: &&Owner| matches!(owner, Owner::Known { .. });
         self.flows.attributed += u64::from(ends.iter().any(known));
-        ends.into_iter().for_each(|owner| self.ends.add(known(&owner), why(owner), 1));
+        ends.into_iter().for_each(|owner| self.ends.add(known(&owner), owner.why(), 1));
         let ambiguous = |owner: &&Owner| matches!(owner, Owner::Ambiguous { .. });
         self.ambiguous_places += u64::from(ends.iter().any(ambiguous));
     }

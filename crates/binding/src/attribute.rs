@@ -161,6 +161,37 @@ pub(crate) fn is_never_elsewhere(address: IpAddr) -> bool {
 }
 
 impl Owner {
+    /// What kind of answer it is: known, kernel, ambiguous or unknown.
+    #[must_use]
+    pub fn answer(&self) -> &'static str {
+        match self {
+            Self::Known { .. } => "known",
+            Self::Kernel => "kernel",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+
+    /// The quality of what is known, or why nobody can be named.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match self {
+            Self::Known { quality, .. } => quality.to_string(),
+            Self::Kernel => "kernel".to_owned(),
+            Self::Ambiguous { .. } => "ambiguous".to_owned(),
+            Self::Unknown(reason) => reason.to_string(),
+        }
+    }
+
+    /// All processes that the answer names or considers.
+    #[must_use]
+    pub fn holders(&self) -> &[Holder] {
+        match self {
+            Self::Known { holders, .. } | Self::Ambiguous { candidates: holders } => holders,
+            Self::Kernel | Self::Unknown(_) => &[],
+        }
+    }
+
     /// All processes that the answer names or considers.
     #[must_use]
     pub fn into_holders(self) -> Vec<Holder> {

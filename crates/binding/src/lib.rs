@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod attribute;
 mod clock;
 mod diff;
@@ -30,6 +31,7 @@ mod tree;
 mod vantage;
 mod verdict;
 
+pub use answer::{Answer, Who};
 pub use attribute::{Attribution, Holder, Owner, Quality, Reason};
 pub use clock::{BootTime, Clock, ClockSample};
 pub use diff::{Held, Table, diff};
@@ -43,4 +45,4 @@ pub use join::{Found, Join, One};
 pub use log::{Incarnation, Log, Position, Since, StillTrue};
 pub use process::{Ancestor, BootId, Details, MOST_ANCESTORS, Process, ProcessId, ProcessKey};
 pub use socket::{Namespace, NamespaceId, Role, Socket, SocketId};
-pub use vantage::{FlowClock, HostId, Place, Vantage, WhichNamespace};
+pub use vantage::{FlowClock, HostId, Place, PlaceName, Vantage, WhichNamespace};

@@ -64,6 +64,32 @@ pub enum WhichNamespace {
     Inode(u64),
 }
 
+/// Where a flow was captured, as people say it before it is known on which host: `outside`, `host`, or
+/// `netns:` and a name or an inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceName {
+    /// On some network.
+    Outside,
+    /// Inside a network namespace of the tracked host.
+    Inside(WhichNamespace),
+}
+
+impl std::str::FromStr for PlaceName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.strip_prefix("netns:")) {
+            ("outside", _) => Ok(Self::Outside),
+            ("host", _) => Ok(Self::Inside(WhichNamespace::Initial)),
+            (_, Some(name)) if !name.is_empty() => {
+                let named = || WhichNamespace::Named(name.to_owned());
+                Ok(Self::Inside(name.parse().map_or_else(|_| named(), WhichNamespace::Inode)))
+            }
+            _ => Err("is not outside, host or netns:NAME"),
+        }
+    }
+}
+
 /// The clock that stamped a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowClock {
@@ -72,4 +98,19 @@ pub enum FlowClock {
     Host,
     /// The clock of whoever collects the flows: the tracked host's may be wrong.
     Collector,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_outside_or_a_namespace() {
+        let inside = |which| Ok(PlaceName::Inside(which));
+        assert_eq!("outside".parse(), Ok(PlaceName::Outside));
+        assert_eq!("host".parse(), inside(WhichNamespace::Initial));
+        assert_eq!("netns:box".parse(), inside(WhichNamespace::Named("box".to_owned())));
+        assert_eq!("netns:4026531840".parse(), inside(WhichNamespace::Inode(4_026_531_840)));
+        assert!("netns:".parse::<PlaceName>().is_err() && "box".parse::<PlaceName>().is_err());
+    }
 }

@@ -35,7 +35,7 @@ pub use measures::Way;
 pub use moments::{Moments, Shape};
 pub use sizes::Sizes;
 pub use summary::Summary;
-pub use table::{column, columns};
+pub use table::{column, columns, process_columns};
 pub use tcp::{TcpSide, TcpState};
 
 /// Which length of a packet the statistics of sizes are of.

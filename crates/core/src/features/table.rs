@@ -32,7 +32,84 @@ fn table() -> Vec<Column> {
     statistics(&mut table);
     tcp(&mut table);
     periods(&mut table);
+    table.extend(process_columns());
     table
+}
+
+/// The columns of who was at each end.
+#[must_use]
+pub fn process_columns() -> Vec<Column> {
+    let mut table = Vec::new();
+    processes(&mut table);
+    table
+}
+
+/// A column for the process at each end.
+macro_rules! each_end {
+    ($table:ident, $name:literal, $kind:ident, $definition:literal, |$holder:ident| $value:expr) => {
+        one!(
+            $table,
+            concat!("source_", $name),
+            "",
+            $kind,
+            NONE,
+            concat!($definition, ", of the initiator"),
+            |record| record.holders.as_deref().map_or(Value::Null, |[$holder, _]| $value)
+        );
+        one!(
+            $table,
+            concat!("destination_", $name),
+            "",
+            $kind,
+            NONE,
+            concat!($definition, ", of the responder"),
+            |record| record.holders.as_deref().map_or(Value::Null, |[_, $holder]| $value)
+        );
+    };
+}
+
+fn processes(table: &mut Vec<Column>) {
+    each_end!(
+        table,
+        "process",
+        Text,
+        "Command name of the process (of several, with | in between); empty if nobody is named",
+        |holder| optional(holder.name.as_deref())
+    );
+    each_end!(
+        table,
+        "process_answer",
+        Text,
+        "known, kernel (no process), ambiguous (those named are candidates) or unknown",
+        |holder| Value::text(holder.answer)
+    );
+    each_end!(
+        table,
+        "process_quality",
+        Text,
+        "How the process is known, or why it is not, in the words of docs/attribution.md",
+        |holder| Value::text(&holder.why)
+    );
+    each_end!(table, "processes", Unsigned, "How many processes are named", |holder| {
+        Value::Unsigned(holder.processes.into())
+    });
+    each_end!(table, "pid", Unsigned, "Id of the process; of several, the first", |holder| {
+        Value::unsigned(holder.pids.first().map(|&pid| pid.into()))
+    });
+    each_end!(table, "executable", Text, "Path of the executable", |holder| {
+        optional(holder.executable.as_deref())
+    });
+    each_end!(table, "user", Text, "User, by name where there is one", |holder| {
+        optional(holder.user.as_deref())
+    });
+    each_end!(table, "unit", Text, "systemd unit", |holder| optional(holder.unit.as_deref()));
+    each_end!(table, "container", Text, "Container's id", |holder| {
+        optional(holder.container.as_deref())
+    });
+}
+
+fn optional(text: Option<&str>) -> Value<'_> {
+    text.map_or(Value::Null, Value::text)
 }
 
 fn identity(table: &mut Vec<Column>) {

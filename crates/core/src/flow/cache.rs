@@ -10,7 +10,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::due::{Links, Queue};
-use super::{BiflowKey, EndReason, Flow, Slab};
+use super::{BiflowKey, EndReason, Flow, Holder, Slab};
 use crate::features::{Accounting, Features, Needs, States, Step};
 use crate::key::Timestamp;
 use crate::packet::{Packet, Transport};
@@ -65,6 +65,8 @@ pub struct Record {
     pub features: Features,
     /// Which length the sizes are of.
     pub accounting: Accounting,
+    /// Who was at each end, the initiator's first, if somebody was asked.
+    pub holders: Option<Box<[Holder; 2]>>,
 }
 
 /// What a cache has counted. Packets taken in are those of the records handed out and of the flows held.
@@ -384,7 +386,14 @@ impl Cache {
         let record = counted.then(|| {
             let features = self.states.end(number, &held.flow);
             let accounting = self.settings.accounting;
-            Record { flow: held.flow.clone(), reason, ended: at, features, accounting }
+            Record {
+                flow: held.flow.clone(),
+                reason,
+                ended: at,
+                features,
+                accounting,
+                holders: None,
+            }
         });
         if reason == EndReason::ActiveTimeout {
             held.flow.begin_anew();

@@ -9,6 +9,7 @@
 mod cache;
 mod clock;
 mod due;
+mod holder;
 mod meter;
 mod sequence;
 mod shard;
@@ -22,6 +23,7 @@ use crate::packet::{Address, Link, Packet, Transport, Tunnel};
 
 pub use cache::{Cache, Counts, Record, Settings};
 pub use clock::{Doubted, PacketClock, Seen};
+pub use holder::Holder;
 pub use meter::{AsTheyAre, Filled, Make, Tally, meter};
 pub(crate) use slab::Slab;
 pub use tcp::{CloseStyle, Closing};

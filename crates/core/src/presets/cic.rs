@@ -703,7 +703,18 @@ fn periods(table: &mut Vec<Column>) {
         "Shortest quiet period; empty without one",
         |record| period(record, true, least)
     );
-    one!(table, "Label", "", Text, NONE, "For a label; the process where it is known", |_record| {
-        Value::Null
-    });
+    one!(
+        table,
+        "Label",
+        "",
+        Text,
+        NONE,
+        "The initiator's process if it is known, else the responder's; empty otherwise",
+        |record| {
+            let holders = record.holders.iter().flat_map(|holders| holders.iter());
+            let known = holders.filter(|holder| holder.answer == "known");
+            let mut names = known.filter_map(|holder| holder.name.as_deref());
+            names.next().map_or(Value::Null, Value::text)
+        }
+    );
 }
