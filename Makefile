@@ -15,7 +15,7 @@ help:
 	@echo 'make bench-join       how fast the join is alone, and what an interval takes of memory'
 	@echo 'make accuracy         how well each source names the processes (root, ten minutes)'
 	@echo 'make accuracy-short   the same in a minute; fails on any wrong answer'
-	@echo 'make fuzz MINUTES=30  fuzz the nfcapd reader and rewriter, each target so long (nightly Rust)'
+	@echo 'make fuzz MINUTES=30  fuzz the readers of files and frames, each target so long (nightly Rust)'
 	@echo 'make fuzz-short       the same for 20 seconds a target'
 	@echo 'make lint    format, clippy, shell scripts, whether the nfdump crate packs'
 	@echo 'make docs    the API documentation, warnings denied'

@@ -1,8 +1,8 @@
 //! A fuzz target is a claim about any bytes, which libFuzzer tries to break.
 //!
-//! The claims are those of the crate's own tests: `tests/corpus` is compiled in here, so that a
-//! property is stated once. This file only turns what the fuzzer hands over into a file to state it
-//! of. It does no I/O and looks at no clock; how long is fuzzed, and what is reported, is in `run`.
+//! The claims about nfcapd files are those of the crate's own tests: `tests/corpus` is compiled in here,
+//! so that a property is stated once. This file only turns what the fuzzer hands over into a file to state
+//! it of; what holds of frames and captures is stated here. It does no I/O and looks at no clock; how long is fuzzed, and what is reported, is in `run`.
 //!
 //! | target | its bytes are | and |
 //! |---|---|---|
@@ -10,6 +10,8 @@
 //! | `lzo`, `bz2`, `lz4`, `zstd` | the payload of the one block of a file so compressed | the same, and its round trip holds |
 //! | `rewrite` | a file | its round trip holds, and several threads agree |
 //! | `made` | the choices for a file with nothing wrong with it, and a bit | it is read, and its round trip holds; with the bit flipped it holds or the file is refused |
+//! | `frames` | a link type and a frame | it is decoded or says why not, and its lengths are within each other |
+//! | `captures` | a capture file | every frame of it is accounted for, by one thread as by two |
 
 #[path = "../crates/nfdump/tests/corpus/mod.rs"]
 #[allow(unreachable_pub)]
@@ -18,6 +20,14 @@ mod corpus;
 use corpus::{
     made::{self, Choices, Oddity},
     round_trip::{holds, name_for, reads, threads_agree},
+};
+use procflow_capture::CaptureFile;
+use procflow_core::{
+    Timestamp,
+    features::{Column, columns},
+    flow::{Filled, Make, Record, Settings, Tally, meter},
+    packet::{Batch, Decoder, LinkType},
+    rows::{Format, Rows},
 };
 use procflow_nfdump::{Compression, ErrorKind};
 
@@ -77,4 +87,63 @@ fn file_of_payload(compression: Compression, payload: &[u8]) -> Vec<u8> {
     file[24..32].fill(0);
     file[36] = 1;
     file
+}
+
+/// Any frame is decoded or says why not; what is inside of what is not longer, and within the frame.
+pub fn frames(bytes: &[u8]) {
+    let Some((&link_type, frame)) = bytes.split_first() else { return };
+    // One more is out of the reach of a byte.
+    let link_type = LinkType(if link_type == 2 { 276 } else { link_type.into() });
+    let wire = frame.len() as u32 * 2;
+    for tunnels in [true, false] {
+        let decoder = Decoder { tunnels };
+        let Ok(packet) = decoder.decode(link_type, Timestamp(1), frame, wire) else { continue };
+        let lengths = packet.lengths;
+        assert!(
+            lengths.payload <= lengths.transport && lengths.transport <= lengths.ip,
+            "{packet:?}"
+        );
+        assert!(lengths.captured as usize == frame.len() && lengths.wire == wire, "{packet:?}");
+        let (start, end) = packet.payload;
+        assert!(start <= end && end <= lengths.captured, "{packet:?}");
+        assert!(packet.payload(frame).len() <= lengths.payload as usize, "{packet:?}");
+    }
+}
+
+/// Rows of every column.
+struct AllColumns;
+
+impl Make for AllColumns {
+    type Made = Rows;
+
+    fn make(&self, record: Record, made: &mut Rows) {
+        let all: &[Column] = columns();
+        made.add(Format::JsonLines, all, &record);
+        made.add(Format::Csv, all, &record);
+    }
+}
+
+/// The rows of a capture by so many threads, and what became of its frames.
+fn metered(file: &[u8], threads: usize) -> (Vec<u8>, Tally) {
+    let Ok(mut file) = CaptureFile::new(file) else { return (Vec::new(), Tally::default()) };
+    let source = |batch: &mut Batch| match file.next_batch(batch) {
+        Ok(()) if !batch.is_empty() => Filled::More(None),
+        _ => Filled::Last,
+    };
+    let needs = Column::all_need(columns());
+    let settings = Settings { needs, capacity: 8192, ..Settings::default() };
+    let mut rows = Vec::new();
+    let take = |made: &Rows, index: usize| {
+        made.copy(2 * index, 0, &mut rows);
+        made.copy(2 * index + 1, 0, &mut rows);
+    };
+    let tally = meter(Decoder::default(), settings, threads, source, &AllColumns, take);
+    (rows, tally)
+}
+
+/// Every frame of any capture is accounted for, and two threads make of it what one makes.
+pub fn captures(file: &[u8]) {
+    let (rows, tally) = metered(file, 1);
+    assert!(tally.is_conserved(), "{tally:?}");
+    assert!(metered(file, 2) == (rows, tally), "two threads");
 }

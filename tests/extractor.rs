@@ -187,3 +187,163 @@ fn the_page_of_columns_is_what_the_program_prints() {
         "make it anew: extractor columns --markdown > docs/features.md"
     );
 }
+
+/// Packets, octets of IP packets and octets of frames of each pair of endpoints.
+type Counts = BTreeMap<String, [u64; 3]>;
+
+/// The key of a pair of endpoints as `independent_count.py` has it.
+fn pair(mut ends: [(String, u64); 2], protocol: u64) -> String {
+    ends.sort();
+    let [(a, from), (b, to)] = ends;
+    format!("{a} {from}, {b} {to}, {protocol}")
+}
+
+fn counted_by_tshark(file: &Path) -> Counts {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/independent_count.py");
+    let output = Command::new("python3").arg(script).arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let one = |line: &str| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let number = |column: &str| row[column].as_u64().unwrap();
+        let end = |index: usize| row["ends"][index].as_str().unwrap();
+        let key = format!("{}, {}, {}", end(0), end(1), number("protocol"));
+        (key, [number("packets"), number("ip_octets"), number("wire_octets")])
+    };
+    lines.lines().map(one).collect()
+}
+
+fn counted_here(file: &Path) -> Counts {
+    // As few records as can be: the script knows no timeouts.
+    let arguments = ["--no-tunnels", "--preset", "full", "-t", "1000000", "--active-timeout", "0"];
+    let mut counts = Counts::new();
+    for row in rows(&arguments, &[file]).0 {
+        let end = |end: &str| {
+            let address = row[format!("{end}_address")].as_str().unwrap().to_owned();
+            (address, row[format!("{end}_port")].as_u64().unwrap())
+        };
+        let number = |column: &str| row[column].as_u64().unwrap();
+        let key = pair([end("source"), end("destination")], number("protocol"));
+        let sums = counts.entry(key).or_default();
+        for (sum, what) in sums.iter_mut().zip(["packets", "ip_octets", "wire_octets"]) {
+            *sum += number(&format!("bidirectional_{what}"));
+        }
+    }
+    counts
+}
+
+/// Captures in which tshark and we count differently, and why.
+const UNLIKE_TSHARK: [(&str, &str); 2] = [
+    (
+        "fuzz-2021-06-07-c6c72a0a56.pcap",
+        "the capture says that a frame was 4,093,509,168 octets long; tshark stops at 2^31 - 1",
+    ),
+    (
+        "reasm_crash_anon.pcapng",
+        "two of its frames have a TCP header that cannot be, or not all of one: here they are counted as such, \
+         tshark has their IP packets",
+    ),
+];
+
+/// Captures of which NFStream has other flows, and why.
+const UNLIKE_NFSTREAM: [(&str, &str); 6] = [
+    (
+        "ajp.pcap",
+        "packets captured twice, once inside FabricPath with the same VLAN: here one flow of all, there \
+         one more for each direction of the copies",
+    ),
+    ("dns_fragmented.pcap", "NFStream leaves out the seven fragments that are not the first"),
+    (
+        "fuzz-2021-06-07-c6c72a0a56.pcap",
+        "the capture says that a frame was 4,093,509,168 octets long; NFStream keeps 16 bits of that",
+    ),
+    (
+        "quic-mvfst-27.pcapng",
+        "a block of the file is shorter than it says, so nothing behind it can be found: we say so and stop",
+    ),
+    (
+        "reasm_crash_anon.pcapng",
+        "two resets end a connection, and what follows with a SYN is another; two frames are malformed",
+    ),
+    ("teredo.pcap", "Teredo is decoded here: flows are those of the IPv6 packets inside"),
+];
+
+#[test]
+fn every_flow_has_the_packets_and_octets_that_tshark_counts() {
+    let Some(captures) = captures() else { return };
+    if Command::new("tshark").arg("-v").output().is_err() {
+        return skip("tshark is not installed");
+    }
+    let mut files: Vec<PathBuf> = std::fs::read_dir(captures.join("nfstream/pcaps"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !path.ends_with("quic-mvfst-27.pcapng"))
+        .collect();
+    files.push(captures.join("eleven-cases.pcap"));
+    files.sort();
+    let mut wrong = String::new();
+    let mut differ = Vec::new();
+    for file in &files {
+        let (theirs, ours) = (counted_by_tshark(file), counted_here(file));
+        if theirs == ours {
+            continue;
+        }
+        let name = file.file_name().unwrap().to_str().unwrap();
+        differ.push(name);
+        if !UNLIKE_TSHARK.iter().any(|(known, _)| *known == name) {
+            let other = |a: &Counts, b: &Counts| -> Vec<String> {
+                let differs = a.iter().filter(|(key, counts)| b.get(*key) != Some(*counts));
+                differs.take(3).map(|(key, counts)| format!("{key}: {counts:?}")).collect()
+            };
+            wrong += &format!(
+                "{name}: tshark {:#?}, here {:#?}\n",
+                other(&theirs, &ours),
+                other(&ours, &theirs)
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    for (known, why) in UNLIKE_TSHARK {
+        assert!(differ.contains(&known), "{known} no longer differs: {why}");
+    }
+}
+
+#[test]
+fn flows_are_those_of_nfstream_but_where_it_is_wrong() {
+    let Some(captures) = captures() else { return };
+    let results = captures.join("nfstream/results");
+    let mut differ = Vec::new();
+    let mut same = 0;
+    let mut files: Vec<_> =
+        std::fs::read_dir(&results).unwrap().map(|entry| entry.unwrap()).collect();
+    files.sort_by_key(std::fs::DirEntry::file_name);
+    for result in files {
+        let name = result.file_name().into_string().unwrap();
+        let capture = captures.join("nfstream/pcaps").join(&name);
+        let mut reader = csv::Reader::from_path(result.path()).unwrap();
+        let mut theirs: Vec<[u64; 2]> = reader
+            .records()
+            .map(|record| record.unwrap())
+            .map(|record| [1, 2].map(|column| record[column].parse().unwrap()))
+            .collect();
+        let columns = "bidirectional_packets,bidirectional_bytes";
+        let timeouts = ["-t", "120", "--active-timeout", "1800", "--quiet", "--columns", columns];
+        let output = extractor(&timeouts, &[&capture]);
+        let mut reader = csv::Reader::from_reader(&output.stdout[..]);
+        let mut ours: Vec<[u64; 2]> = reader
+            .records()
+            .map(|record| record.unwrap())
+            .map(|record| [0, 1].map(|column| record[column].parse().unwrap()))
+            .collect();
+        theirs.sort_unstable();
+        ours.sort_unstable();
+        if theirs == ours {
+            same += 1;
+        } else {
+            differ.push(name);
+        }
+    }
+    let known: Vec<&str> = UNLIKE_NFSTREAM.iter().map(|(name, _)| *name).collect();
+    assert_eq!(differ, known);
+    assert!(same > 130, "{same}");
+}
