@@ -49,7 +49,11 @@ fn main() -> Result<(), Trouble> {
     bench.threads(&made)?;
     fs::remove_file(&made)?;
     let real = place.path().join("real.pcap");
-    match trace::repeat_real(&captures(), &mut BufWriter::new(File::create(&real)?))? {
+    let mut output = BufWriter::new(File::create(&real)?);
+    let written = trace::repeat_real(&captures(), &mut output)?;
+    output.flush()?;
+    drop(output);
+    match written {
         Some(Written { packets, .. }) => bench.speed("real", &real, packets, false)?,
         None => println!("SKIPPED: no real captures at {}", captures().display()),
     }
