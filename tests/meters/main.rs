@@ -1,7 +1,8 @@
 //! How fast the extractor makes flows, and how much memory a flow takes, beside other meters in the same
 //! run: `make bench-extractor`.
 //!
-//! Prints a table and, with `--json FILE`, JSON lines; `--make FILE` only writes the made-up capture.
+//! Prints a table and, with `--json FILE`, JSON lines; `--make FILE` only writes the made-up capture,
+//! `--make-real FILE` the real one.
 //! Without `--full` or `--make` it does nothing, so that `cargo test` passes by.
 
 #[path = "../measure/mod.rs"]
@@ -30,6 +31,11 @@ fn main() -> Result<(), Trouble> {
         let at = arguments.iter().position(|argument| argument == name)?;
         arguments.get(at + 1).map(PathBuf::from)
     };
+    if let Some(path) = after("--make-real") {
+        let mut output = BufWriter::new(File::create(path)?);
+        trace::repeat_real(&captures(), &mut output)?;
+        return Ok(output.flush()?);
+    }
     if let Some(path) = after("--make") {
         let Written { packets, bytes, .. } = make(&path, 80_000)?;
         println!("{packets} packets, {bytes} bytes");

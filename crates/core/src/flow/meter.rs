@@ -18,7 +18,7 @@ use super::sequence::{Placed, Sequencer};
 use super::shard::{Order, Shard, Task, shard_of};
 use super::{Counts, Record, Settings};
 use crate::key::Timestamp;
-use crate::packet::{Batch, Decoder, Undecoded};
+use crate::packet::{Batch, Decoder, Packet, Undecoded};
 
 /// There are at most so many shards: enough that a few threads are busy, few enough that each has some
 /// packets of every batch.
@@ -148,6 +148,8 @@ struct Lane {
     waiting: BTreeMap<u64, Vec<Task>>,
     /// The batch that is next.
     next: u64,
+    /// Room for tasks that was used before.
+    spare: Vec<Vec<Task>>,
     counts: Counts,
     truncated: u64,
 }
@@ -158,6 +160,7 @@ impl Lane {
             shard: Some(Box::new(Shard::new(settings))),
             waiting: BTreeMap::new(),
             next: 0,
+            spare: Vec::new(),
             counts: Counts::default(),
             truncated: 0,
         }
@@ -302,11 +305,13 @@ where
                     drop(board);
                     board = self.read(reader, spare, number);
                 }
-                Next::Shard(lane, mut shard, tasks, number) => {
+                Next::Shard(lane, mut shard, mut tasks, number) => {
                     drop(board);
                     let ended = self.shard(&mut shard, &tasks);
+                    tasks.clear();
                     board = self.lock();
                     let place = &mut board.lanes[lane];
+                    place.spare.push(tasks);
                     place.counts = shard.cache().counts();
                     place.truncated = shard.truncated();
                     place.shard = Some(shard);
@@ -401,28 +406,27 @@ where
             }
         };
         let now = reader.sequencer.clock().now().max(late);
-        {
+        let mut tasks: Vec<Vec<Task>> = {
             let mut board = self.lock();
             board.reader = Some(reader);
             board.over = filled == Filled::Last;
             board.frames += frames;
-        }
+            board.lanes.iter_mut().map(|lane| lane.spare.pop().unwrap_or_default()).collect()
+        };
         self.changed.notify_all();
 
         let mut undecoded = [0; Undecoded::ALL.len()];
-        let mut tasks: Vec<Vec<Task>> = (0..self.shards)
-            .map(|_| Vec::with_capacity(placed.len() / self.shards * 3 / 2 + 8))
-            .collect();
+        let mut packet = Packet::BLANK;
         for &Placed { frame, time, now, all_over } in &placed {
             if all_over {
                 tasks.iter_mut().for_each(|tasks| tasks.push(Task::AllOver { now }));
             }
             let frame = &batch.frames()[frame as usize];
             let bytes = batch.bytes_of(frame);
-            match self.decoder.decode(frame.link_type, time, bytes, frame.wire) {
-                Ok(packet) => {
-                    tasks[shard_of(&packet, self.shards)].push(Task::Count { packet, now });
-                }
+            let decoded =
+                self.decoder.decode_into(frame.link_type, time, bytes, frame.wire, &mut packet);
+            match decoded {
+                Ok(()) => tasks[shard_of(&packet, self.shards)].push(Task::Count { packet, now }),
                 Err(why) => undecoded[why as usize] += 1,
             }
         }

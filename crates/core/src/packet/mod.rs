@@ -123,6 +123,33 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// One to be decoded into.
+    pub(crate) const BLANK: Self = Self {
+        time: Timestamp(0),
+        lengths: Lengths {
+            wire: 0,
+            ip: 0,
+            transport: 0,
+            payload: 0,
+            captured: 0,
+            truncated: false,
+        },
+        link: Link { source: MacAddress([0; 6]), destination: MacAddress([0; 6]), vlans: [0; 2] },
+        tunnel: Tunnel::NONE,
+        virtual_network: 0,
+        ip_version: 0,
+        traffic_class: 0,
+        hop_limit: 0,
+        source: Address(0),
+        destination: Address(0),
+        protocol: Protocol(0),
+        source_port: 0,
+        destination_port: 0,
+        transport: Transport::Other,
+        fragment: None,
+        payload: (0, 0),
+    };
+
     /// The Flow Key; for ICMP the destination's port holds type * 256 + code.
     #[must_use]
     pub fn key(&self) -> FlowKey {
@@ -213,6 +240,22 @@ impl Decoder {
         frame: &[u8],
         wire: u32,
     ) -> Result<Packet, Undecoded> {
+        let mut packet = Packet::BLANK;
+        self.decode_into(link_type, time, frame, wire, &mut packet)?;
+        Ok(packet)
+    }
+
+    /// [`decode`](Self::decode) into a packet that is there. If there is none in the frame, what it is then
+    /// means nothing.
+    #[inline]
+    pub(crate) fn decode_into(
+        self,
+        link_type: LinkType,
+        time: Timestamp,
+        frame: &[u8],
+        wire: u32,
+        packet: &mut Packet,
+    ) -> Result<(), Undecoded> {
         let captured = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let truncated = captured < wire;
         let lengths =
@@ -222,16 +265,16 @@ impl Decoder {
             link::Inside::Ip { at } => at,
             link::Inside::Other => return Err(Undecoded::NotIp),
         };
-        let mut packet = network::open(Whole { time, lengths, link }, frame, at)?;
+        network::open(Whole { time, lengths, link }, frame, at, packet)?;
         if self.tunnels {
             for _ in 0..DEPTH {
-                match tunnel::open(&packet, frame) {
-                    Some(inner) => packet = inner,
+                match tunnel::open(packet, frame) {
+                    Some(inner) => *packet = inner,
                     None => break,
                 }
             }
         }
-        Ok(packet)
+        Ok(())
     }
 }
 

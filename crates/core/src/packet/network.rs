@@ -7,7 +7,6 @@ use etherparse::{
 };
 
 use super::{Address, DEPTH, Packet, Transport, Tunnel, Undecoded, Whole, bytes, transport};
-use crate::key::Protocol;
 
 /// A part of a packet that was too long for a link (RFC 791 section 3.2, RFC 8200 section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,20 +30,32 @@ const MOBILITY: u8 = 135;
 const HOST_IDENTITY: u8 = 139;
 const SHIM6: u8 = 140;
 
-/// Opens the IP packet at `at`.
+/// Opens the IP packet at `at`, into `packet`. Filled in place: a packet is several cache lines long, and
+/// handing it from one to the next took as long as reading the headers.
 #[inline]
-pub(super) fn open(whole: Whole, frame: &[u8], at: usize) -> Result<Packet, Undecoded> {
+pub(super) fn open(
+    whole: Whole,
+    frame: &[u8],
+    at: usize,
+    packet: &mut Packet,
+) -> Result<(), Undecoded> {
     let from = frame.get(at..).ok_or(Undecoded::CapturedShort)?;
     match from.first().map(|first| first >> 4) {
-        Some(4) => v4(whole, frame, at, from),
-        Some(6) => v6(whole, frame, at, from),
+        Some(4) => v4(whole, frame, at, from, packet),
+        Some(6) => v6(whole, frame, at, from, packet),
         Some(_) => Err(Undecoded::Malformed),
         None => Err(Undecoded::CapturedShort),
     }
 }
 
 #[inline]
-fn v4(whole: Whole, frame: &[u8], at: usize, from: &[u8]) -> Result<Packet, Undecoded> {
+fn v4(
+    whole: Whole,
+    frame: &[u8],
+    at: usize,
+    from: &[u8],
+    packet: &mut Packet,
+) -> Result<(), Undecoded> {
     let header = Ipv4HeaderSlice::from_slice(from).map_err(|error| match error {
         ipv4::HeaderSliceError::Len(_) => Undecoded::CapturedShort,
         ipv4::HeaderSliceError::Content(_) => Undecoded::Malformed,
@@ -65,25 +76,28 @@ fn v4(whole: Whole, frame: &[u8], at: usize, from: &[u8]) -> Result<Packet, Unde
         more,
     });
     let [_, traffic_class] = bytes(from, 0)?;
-    let mut packet = Packet {
-        source: Address::v4(header.source()),
-        destination: Address::v4(header.destination()),
-        traffic_class,
-        hop_limit: header.ttl(),
-        fragment,
-        ..begun(whole, 4, (ip, on_wire))
-    };
+    begin(packet, whole, 4, (ip, on_wire));
+    packet.source = Address::v4(header.source());
+    packet.destination = Address::v4(header.destination());
+    packet.traffic_class = traffic_class;
+    packet.hop_limit = header.ttl();
+    packet.fragment = fragment;
     let next = Next { protocol: header.protocol().0, at: at + header.slice().len() };
     // Authentication is the only one that IPv4 has (RFC 4302), and it is part of what is fragmented.
     let first = fragment.is_none_or(|fragment| fragment.offset == 0);
     let next =
         if next.protocol == AUTHENTICATION && first { authentication(frame, next)? } else { next };
-    transport::open(&mut packet, frame, at, next)?;
-    Ok(packet)
+    transport::open(packet, frame, at, next)
 }
 
 #[inline]
-fn v6(whole: Whole, frame: &[u8], at: usize, from: &[u8]) -> Result<Packet, Undecoded> {
+fn v6(
+    whole: Whole,
+    frame: &[u8],
+    at: usize,
+    from: &[u8],
+    packet: &mut Packet,
+) -> Result<(), Undecoded> {
     let header = Ipv6HeaderSlice::from_slice(from).map_err(|error| match error {
         ipv6::HeaderSliceError::Len(_) => Undecoded::CapturedShort,
         ipv6::HeaderSliceError::Content(_) => Undecoded::Malformed,
@@ -97,40 +111,29 @@ fn v6(whole: Whole, frame: &[u8], at: usize, from: &[u8]) -> Result<Packet, Unde
         some => u32::from(some),
     };
     let ip = 40 + payload;
-    let mut packet = Packet {
-        source: Address::v6(header.source()),
-        destination: Address::v6(header.destination()),
-        traffic_class: header.traffic_class(),
-        hop_limit: header.hop_limit(),
-        ..begun(whole, 6, (ip, on_wire))
-    };
-    let next = extensions(&mut packet, frame, next)?;
-    transport::open(&mut packet, frame, at, next)?;
-    Ok(packet)
+    begin(packet, whole, 6, (ip, on_wire));
+    packet.source = Address::v6(header.source());
+    packet.destination = Address::v6(header.destination());
+    packet.traffic_class = header.traffic_class();
+    packet.hop_limit = header.hop_limit();
+    let next = extensions(packet, frame, next)?;
+    transport::open(packet, frame, at, next)
 }
 
-fn begun(whole: Whole, ip_version: u8, (ip, on_wire): (u32, u32)) -> Packet {
-    let Whole { time, mut lengths, link } = whole;
-    lengths.ip = ip;
-    lengths.truncated |= ip > on_wire;
-    Packet {
-        time,
-        lengths,
-        link,
-        tunnel: Tunnel::NONE,
-        virtual_network: 0,
-        ip_version,
-        traffic_class: 0,
-        hop_limit: 0,
-        source: Address(0),
-        destination: Address(0),
-        protocol: Protocol(0),
-        source_port: 0,
-        destination_port: 0,
-        transport: Transport::Other,
-        fragment: None,
-        payload: (0, 0),
-    }
+/// What does not come from the header. A packet is filled again and again: all of it must be said.
+fn begin(packet: &mut Packet, whole: Whole, ip_version: u8, (ip, on_wire): (u32, u32)) {
+    let Whole { time, lengths, link } = whole;
+    packet.time = time;
+    packet.lengths = lengths;
+    packet.lengths.ip = ip;
+    packet.lengths.truncated |= ip > on_wire;
+    packet.link = link;
+    packet.tunnel = Tunnel::NONE;
+    packet.virtual_network = 0;
+    packet.ip_version = ip_version;
+    packet.fragment = None;
+    (packet.source_port, packet.destination_port) = (0, 0);
+    packet.transport = Transport::Other;
 }
 
 /// What comes next, and where.

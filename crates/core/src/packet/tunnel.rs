@@ -116,7 +116,8 @@ fn carried(
     };
     let link::Inside::Ip { at } = inside else { return None };
     let whole = Whole { time: outside.time, lengths: outside.lengths, link };
-    let mut packet = network::open(whole, frame, at).ok()?;
+    let mut packet = Packet::BLANK;
+    network::open(whole, frame, at, &mut packet).ok()?;
     packet.tunnel = tunnel;
     packet.virtual_network = virtual_network;
     Some(packet)
