@@ -16,7 +16,7 @@ help:
 	@echo 'make accuracy         how well each source names the processes (root, ten minutes)'
 	@echo 'make accuracy-short   the same in a minute; fails on any wrong answer'
 	@echo 'make fuzz MINUTES=30  fuzz the readers of files and frames, each target so long (nightly Rust)'
-	@echo 'make fuzz-short       the same for 20 seconds a target'
+	@echo 'make fuzz-short       the same for 10 seconds a target'
 	@echo 'make lint    format, clippy, shell scripts, whether the nfdump crate packs'
 	@echo 'make docs    the API documentation, warnings denied'
 
@@ -59,7 +59,7 @@ fuzz:
 	@fuzz/run $$(($(MINUTES) * 60)) $(TARGETS)
 
 fuzz-short:
-	@fuzz/run 20 $(TARGETS)
+	@fuzz/run 10 $(TARGETS)
 
 lint:
 	$(CARGO) fmt --all --check
