@@ -146,6 +146,8 @@ fn wrong_arguments_and_files_are_told_and_leave_nothing() {
     for (arguments, file, code, said) in [
         (&["-o", "rows.xls"][..], &no_capture, 2, "neither in .csv nor in .jsonl"),
         (&["--columns", "no_such"], &no_capture, 2, "\"no_such\" is not a column"),
+        (&["--columns", "id,id"], &no_capture, 2, "--columns has \"id\" twice"),
+        (&["--filter", "no such thing"], &no_capture, 2, "filter \"no such thing\": libpcap error"),
         (&["--preset", "no_such"], &no_capture, 2, "there are basic, nfstream, cic"),
         (&[], &place.path().join("missing"), 1, "missing: No such file"),
         (&["-o", into], &no_capture, 1, "text: at offset 0: not a capture file"),

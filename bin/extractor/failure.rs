@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     Mixed(PathBuf),
     #[error("{0:?} is not a column; `extractor columns` lists them")]
     NoColumn(String),
+    #[error("--columns has {0:?} twice")]
+    Twice(String),
     #[error("{}: what ends neither in .csv nor in .jsonl is not known; - is standard output", .0.display())]
     NoFormat(PathBuf),
 }
@@ -42,6 +44,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NoColumn(_)
+            | Self::Twice(_)
             | Self::NoFormat(_)
             | Self::Mixed(_)
             | Self::Live(LiveError::Filter { .. }) => 2,

@@ -22,9 +22,9 @@ pub(crate) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn of(files: &'a [PathBuf], filter: Option<&str>) -> Self {
-        let filter = filter.map(Filter::new);
-        Self { left: files.iter(), open: None, filter, filtered: 0, failed: None }
+    pub(crate) fn of(files: &'a [PathBuf], filter: Option<&str>) -> Result<Self, Failure> {
+        let filter = filter.map(Filter::new).transpose()?;
+        Ok(Self { left: files.iter(), open: None, filter, filtered: 0, failed: None })
     }
 
     /// Takes the next frames into a batch.

@@ -83,7 +83,7 @@ impl<'a> Source<'a> {
             let other = args.files.iter().find(|path| !is_file(path));
             return Err(Failure::Mixed(other.cloned().unwrap_or_default()));
         }
-        Ok(Self::Files(Files::of(&args.files, args.filter.as_deref())))
+        Files::of(&args.files, args.filter.as_deref()).map(Self::Files)
     }
 
     fn next(&mut self, batch: &mut Batch, stop: &Stop) -> Filled {
@@ -126,6 +126,11 @@ fn chosen(args: &Args, with_processes: bool) -> Result<Vec<Column>, Failure> {
             }
         }
         return Ok(columns);
+    }
+    for (index, name) in args.columns.iter().enumerate() {
+        if args.columns[..index].contains(name) {
+            return Err(Failure::Twice(name.clone()));
+        }
     }
     let find = |name: &String| {
         let own = args.preset.columns.iter().find(|column| column.name == name);

@@ -17,10 +17,19 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A filter by an expression; whether it means something for a link type, its first frame says.
-    #[must_use]
-    pub fn new(expression: &str) -> Self {
-        Self { expression: expression.to_owned(), programs: Vec::new() }
+    /// A filter by an expression. What it means for a link type, the first frame of that says.
+    ///
+    /// # Errors
+    /// When it means nothing, neither for Ethernet nor for IP alone.
+    pub fn new(expression: &str) -> Result<Self, LiveError> {
+        let filter = Self { expression: expression.to_owned(), programs: Vec::new() };
+        filter.compile(LinkType::ETHERNET).or_else(|error| {
+            filter.compile(LinkType::RAW).map_err(|_| {
+                let expression = expression.to_owned();
+                LiveError::Filter { expression, source: error }
+            })
+        })?;
+        Ok(filter)
     }
 
     /// Whether a frame is wanted.
