@@ -70,6 +70,15 @@ impl PacketClock {
         Seen { held: doubted, believed }
     }
 
+    /// It is about this late, whatever packets say: a time near it that is doubted is believed.
+    pub fn tick(&mut self, late: Timestamp) -> Option<Doubted> {
+        let held = self.held.take_if(|held| near(*held, late))?;
+        let back = self.now.is_some_and(|now| held < now);
+        self.jumps += 1;
+        self.now = Some(held);
+        Some(Doubted::Jumped { back })
+    }
+
     /// No packet follows: the one that is held, if any, is believed. Gives whether that is a jump back.
     pub fn finish(&mut self) -> Option<bool> {
         let held = self.held.take()?;
@@ -157,6 +166,14 @@ mod tests {
             [Seen { held: was_wild, believed: false }, Seen { held: was_wild, believed: true }]
         );
         assert_eq!((clock.jumps(), clock.wild()), (0, 2));
+    }
+
+    #[test]
+    fn a_clock_on_the_wall_settles_a_doubt() {
+        let (_, mut clock) = seen(&[0, HOUR]);
+        assert_eq!(clock.tick(Timestamp(3 * HOUR)), None);
+        assert_eq!(clock.tick(Timestamp(HOUR + 5)), Some(Doubted::Jumped { back: false }));
+        assert_eq!((clock.now(), clock.finish()), (Some(Timestamp(HOUR)), None));
     }
 
     #[test]

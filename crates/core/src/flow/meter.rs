@@ -399,7 +399,12 @@ where
         let frames = batch.len() as u64;
         reader.sequencer.place(&mut batch, &mut placed);
         let late = match filled {
-            Filled::More(late) => late,
+            Filled::More(late) => {
+                if let Some(late) = late {
+                    reader.sequencer.tick(late, &mut batch, &mut placed);
+                }
+                late
+            }
             Filled::Last => {
                 reader.sequencer.finish(&mut batch, &mut placed);
                 None

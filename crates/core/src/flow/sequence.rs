@@ -45,6 +45,13 @@ impl Sequencer {
         }
     }
 
+    /// It is about this late: a frame that is held since then need not wait for the next.
+    pub(super) fn tick(&mut self, late: Timestamp, batch: &mut Batch, into: &mut Vec<Placed>) {
+        if let Some(doubted) = self.clock.tick(late) {
+            self.release(doubted, batch, into);
+        }
+    }
+
     /// No frame follows.
     pub(super) fn finish(&mut self, batch: &mut Batch, into: &mut Vec<Placed>) {
         if let Some(back) = self.clock.finish() {
