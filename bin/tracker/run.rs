@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procflow_binding::{Incarnation, Log};
-use procflow_probe::Redaction;
+use procflow_probe::{Heard, Redaction, Watch};
 use procflow_store::{HistoryError, Recorder, StateDirectory};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,7 +55,7 @@ fn track(args: Args) -> Result<(), Failure> {
         digests: args.digests,
         leave_out: args.without_program.clone(),
     };
-    let mut source = procflow_probe::open(args.source.into(), &options)?;
+    let source = procflow_probe::open(args.source.into(), &options)?;
     let host_name = procflow_probe::hostname()?;
     let trust = Arc::new(Trust::open(state, args.quiet)?);
     let state = trust.state();
@@ -84,21 +84,26 @@ fn track(args: Args) -> Result<(), Failure> {
     };
     let archive = Archive::open(&database, incarnation)?;
 
-    let log = Log::open(incarnation, source.coverage(), procflow_probe::now()?);
+    let now = procflow_probe::now()?;
+    let log = Log::open(incarnation, source.coverage(), now);
+    let mut watch = Watch::begin(source, now);
     let shared = Arc::new(SharedLog::new(log));
     let keep = Keep { nanoseconds, bytes: args.keep_memory.saturating_mul(1 << 20) };
     let mut flush = Flush::new(Arc::clone(&shared), recorder, keep);
     // The first look on this thread: what exists is known before anybody can ask.
-    let first = source.collect()?;
-    record(&shared, first, None, source.keeps_up());
+    match watch.ask()? {
+        Heard::Told { batch, .. } => record(&shared, batch),
+        Heard::Failed { error, .. } => return Err(error.into()),
+    }
     flush.flush()?;
+    let shortfalls = watch.new_shortfalls().to_vec();
     if !args.quiet {
-        eprintln!("tracker: watching with {}", source.name());
-        source.shortfalls().iter().for_each(|shortfall| eprintln!("tracker: {shortfall}"));
+        eprintln!("tracker: watching with {}", watch.name());
+        shortfalls.iter().for_each(|shortfall| eprintln!("tracker: {shortfall}"));
     }
     let (ended, any_ended) = tokio::sync::mpsc::channel(2);
     let failed = |source| Failure::System { what: "cannot start a thread", source };
-    let watcher = Watcher::start(source, Arc::clone(&shared), ended.clone()).map_err(failed)?;
+    let watcher = Watcher::start(watch, Arc::clone(&shared), ended.clone()).map_err(failed)?;
     let flusher = Flusher::start(flush, ended).map_err(failed)?;
 
     let served = tokio::runtime::Builder::new_multi_thread()

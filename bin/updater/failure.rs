@@ -3,11 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use procflow_feed::{FeedError, TrustError};
 use procflow_store::{ExportError, StateError};
 
-use crate::feed::FeedError;
 use crate::salvage::SalvageError;
-use crate::trust::TrustError;
 
 /// Why the updater could not do its work.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,6 @@ mod archive;
 mod args;
 mod decide;
 mod failure;
-mod feed;
 mod harmless;
 mod ledger;
 mod name;
@@ -20,7 +19,6 @@ mod salvage;
 mod show;
 mod stamp;
 mod summary;
-mod trust;
 mod unfinished;
 
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use procflow_binding::{Histories, HostId, Place, PlaceName, Vantage, WhichNamespace};
 use procflow_core::Timestamp;
+use procflow_feed::{Feed, FeedError, Newcomers, Trust, real_time};
 use procflow_nfdump::{Flow, UserName};
 use procflow_store::{StateDirectory, default_state, read_export};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,12 +21,10 @@ use crate::archive::{Finality, Found, Look, look};
 use crate::args::Args;
 use crate::decide::{Decider, Wish};
 use crate::failure::Failure;
-use crate::feed::{Feed, FeedError, real_time};
 use crate::ledger::Ledger;
 use crate::report::Report;
 use crate::rotations::{Heard, Rotations};
 use crate::summary::Summary;
-use crate::trust::{Newcomers, Trust};
 use crate::unfinished::clean;
 
 /// Runs the program.
@@ -42,7 +41,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     let trust = Trust::open(state, tracker_states)?;
     if args.show_key {
-        let key = trust.own.public();
+        let key = trust.own();
         println!("{key} updater\n{}", key.fingerprint());
         return Ok(ExitCode::SUCCESS);
     }
@@ -79,6 +78,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     result
 }
 
+/// What trackers are told of who asks.
+const PROGRAM: &str = concat!("updater ", env!("CARGO_PKG_VERSION"));
+
 /// The trackers to follow; the first is the one that `--vantage host` means.
 fn feeds(args: &Args) -> Result<Vec<Feed>, Failure> {
     let newcomers = match (&args.trust, args.trust_first_use) {
@@ -88,13 +90,13 @@ fn feeds(args: &Args) -> Result<Vec<Feed>, Failure> {
     };
     let mut feeds = Vec::new();
     if let (Some(host), Some(port)) = (&args.host, args.port) {
-        feeds.push(Feed::new(host, port, newcomers.clone()));
+        feeds.push(Feed::new(PROGRAM, host, port, newcomers.clone()));
     }
     for tracker in &args.tracker {
         let wrong = || Failure::NotATracker(tracker.clone());
         let (host, port) = tracker.rsplit_once(':').ok_or_else(wrong)?;
         let port = port.parse().map_err(|_| wrong())?;
-        feeds.push(Feed::new(host, port, newcomers.clone()));
+        feeds.push(Feed::new(PROGRAM, host, port, newcomers.clone()));
     }
     Ok(feeds)
 }
@@ -275,7 +277,14 @@ impl Update {
         let mut hosts = Vec::new();
         let mut failures = Vec::new();
         for feed in &mut self.feeds {
-            match feed.pull(&self.trust, &mut self.histories, &hosts).await {
+            let pulled = feed.pull(&self.trust, &mut self.histories, &hosts).await;
+            if let Some(key) = feed.newly_met() {
+                let (name, key) = (feed.name(), key.fingerprint());
+                eprintln!(
+                    "updater: the tracker at {name} is known from now on, with the key {key}"
+                );
+            }
+            match pulled {
                 Ok(host) => hosts.push(host),
                 Err(error) => failures.push(error),
             }

@@ -2,7 +2,8 @@
 //! translation - as dated changes.
 //!
 //! It keeps no history, attributes no flow, writes no file and never sleeps: the caller decides
-//! when to look. A [`Source`] is asked again and again for what happened since it was last asked.
+//! when to look. A [`Source`] is asked again and again for what happened since it was last asked; [`Watch`] does
+//! so, and tells the gaps.
 //! Three can be opened. The eBPF source is told of every socket by programs in the kernel. The next
 //! best looks, so that of what lives and dies between two looks the owner is not seen: sock_diag(7)
 //! joined with `/proc/PID/fd`, over all network namespaces that can be entered, and oftener while
@@ -34,6 +35,7 @@ mod process;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod redact;
 mod source;
+mod watch;
 
 #[cfg(target_os = "linux")]
 mod capability;
@@ -79,3 +81,4 @@ pub use redact::{BadPattern, Pattern, Redaction};
 #[cfg(target_os = "linux")]
 pub use route::default_interface;
 pub use source::{Batch, Choice, Count, Options, Shortfall, Source, open};
+pub use watch::{Heard, Watch};

@@ -26,49 +26,62 @@ const ACCESS_DENIED: u64 = 0x100 + 49;
 
 /// Why a tracker could not be followed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FeedError {
+#[allow(missing_docs, reason = "the fields are what the message says")]
+pub enum FeedError {
+    /// Its name means no address.
     #[error("cannot find {name}: {source}")]
     Resolve { name: String, source: std::io::Error },
+    /// Nothing answers there.
     #[error(
         "no answer from the tracker at {name} within {}; is `tracker` running there, and may UDP \
          reach it?",
         humantime::format_duration(PATIENCE)
     )]
     NoAnswer { name: String },
+    /// The conversation broke off.
     #[error("the tracker at {name} went silent: {reason}")]
     Lost { name: String, reason: String },
+    /// Nobody said to trust its key.
     #[error(
         "the tracker at {name} is not known yet; its key is\n  {}\nIf that is what `tracker \
          --show-key` prints there, trust it with\n  --trust {}{hint}",
         key.fingerprint(), key.fingerprint()
     )]
     UnknownTracker { name: String, key: PublicKey, hint: String },
+    /// Its key is another one than before.
     #[error(
         "the key of the tracker at {name} has CHANGED: it should be\n  {expected}\nand is\n  \
          {}\nIf it was made anew, remove the old one from {}; if not, somebody else answers there",
         key.fingerprint(), known.display()
     )]
     ChangedKey { name: String, key: PublicKey, expected: String, known: std::path::PathBuf },
+    /// It does not trust our key.
     #[error(
         "the tracker at {name} does not let this updater in. To let it in, run there (as the user \
          that runs it, and with its --state if it has one)\n  tracker --authorize '{own} updater'{hint}"
     )]
     NotAuthorized { name: String, own: PublicKey, hint: String },
+    /// What it says cannot be understood.
     #[error("the tracker at {name} does not speak this protocol: {source}")]
     Protocol { name: String, source: ProtocolError },
+    /// Keys or lists cannot be read.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// It is followed already.
     #[error("the tracker at {0} is one that is followed already, under another name")]
     Twice(String),
+    /// There is no socket to be had.
     #[error("cannot open a UDP socket: {0}")]
     Socket(std::io::Error),
 }
 
 impl FeedError {
     /// Whether a person has to act before it can get better.
-    pub(crate) fn is_about_trust(&self) -> bool {
+    #[must_use]
+    pub fn is_about_trust(&self) -> bool {
         matches!(
             self,
             Self::UnknownTracker { .. }
@@ -78,13 +91,18 @@ impl FeedError {
         )
     }
 
-    pub(crate) fn exit_code(&self) -> u8 {
+    /// The exit code of programs for it: 4 where a person has to act, 3 where time may help.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
         if self.is_about_trust() { 4 } else { 3 }
     }
 }
 
 /// One tracker, and how far it has been followed.
-pub(crate) struct Feed {
+#[derive(Debug)]
+pub struct Feed {
+    /// Who asks, and its version.
+    program: &'static str,
     /// As the user wrote it, with the port.
     name: String,
     host: String,
@@ -92,9 +110,12 @@ pub(crate) struct Feed {
     newcomers: Newcomers,
     position: Option<Position>,
     link: Option<Link>,
+    /// The key that was trusted and remembered when it was first met.
+    met: Option<PublicKey>,
 }
 
 /// A connection to it.
+#[derive(Debug)]
 struct Link {
     endpoint: Endpoint,
     connection: Connection,
@@ -106,20 +127,39 @@ struct Link {
 }
 
 impl Feed {
-    pub(crate) fn new(host: &str, port: u16, newcomers: Newcomers) -> Self {
+    /// A tracker that nobody has spoken to yet. `program` is who asks, with its version.
+    #[must_use]
+    pub fn new(program: &'static str, host: &str, port: u16, newcomers: Newcomers) -> Self {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name =
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        Self { name, host, port, newcomers, position: None, link: None }
+        Self { program, name, host, port, newcomers, position: None, link: None, met: None }
     }
 
     /// The host that it speaks for, once it has been heard.
-    pub(crate) fn host(&self) -> Option<HostId> {
+    #[must_use]
+    pub fn host(&self) -> Option<HostId> {
         self.position.map(|position| position.incarnation.host)
     }
 
+    /// What it is called: host and port, as the user wrote them.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key of a tracker that has just been met for the first time, and is trusted from now on; told
+    /// once.
+    pub fn newly_met(&mut self) -> Option<PublicKey> {
+        self.met.take()
+    }
+
     /// Gets everything that the tracker knows now; whose host it is. `others` are followed already.
-    pub(crate) async fn pull(
+    ///
+    /// # Errors
+    /// When it cannot be reached, is not trusted, or does not keep up the conversation. What came until
+    /// then is in the histories, and the next pull goes on from there.
+    pub async fn pull(
         &mut self,
         trust: &Trust,
         histories: &mut Histories,
@@ -146,7 +186,9 @@ impl Feed {
         // A connection that was left open may be dead without either side knowing.
         let stale = self.link.as_ref().is_none_or(|l| l.connection.close_reason().is_some());
         if stale {
-            self.link = Some(self.connect(trust).await?);
+            let (link, met) = self.connect(trust).await?;
+            self.link = Some(link);
+            self.met = met.or(self.met.take());
         }
         let host = self.link.as_ref().map(|link| link.host);
         let host = host.ok_or_else(|| FeedError::NoAnswer { name: self.name.clone() })?;
@@ -161,8 +203,11 @@ impl Feed {
         result.map(|()| host)
     }
 
-    /// Stays and listens, until dropped; ends only with an error.
-    pub(crate) async fn listen(&mut self, histories: &mut Histories) -> Result<(), FeedError> {
+    /// Stays and listens, until dropped.
+    ///
+    /// # Errors
+    /// It ends with nothing else.
+    pub async fn listen(&mut self, histories: &mut Histories) -> Result<(), FeedError> {
         if self.link.is_none() {
             return std::future::pending().await;
         }
@@ -172,7 +217,7 @@ impl Feed {
     }
 
     /// Says goodbye.
-    pub(crate) async fn close(&mut self) {
+    pub async fn close(&mut self) {
         if let Some(link) = self.link.take() {
             link.connection.close(VarInt::from_u32(0), b"done");
             let _ =
@@ -180,7 +225,7 @@ impl Feed {
         }
     }
 
-    async fn connect(&self, trust: &Trust) -> Result<Link, FeedError> {
+    async fn connect(&self, trust: &Trust) -> Result<(Link, Option<PublicKey>), FeedError> {
         let addresses = tokio::net::lookup_host((self.host.as_str(), self.port))
             .await
             .map_err(|source| FeedError::Resolve { name: self.name.clone(), source })?;
@@ -195,7 +240,12 @@ impl Feed {
         Err(failure)
     }
 
-    async fn connect_to(&self, address: SocketAddr, trust: &Trust) -> Result<Link, FeedError> {
+    /// The connection, and the tracker's key if it was met for the first time.
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+        trust: &Trust,
+    ) -> Result<(Link, Option<PublicKey>), FeedError> {
         let introduction = trust.introduce(&self.name, address.ip(), &self.newcomers)?;
         let check = Arc::new(introduction.check);
         let own = introduction.identity.public();
@@ -230,23 +280,19 @@ impl Feed {
             Ok(Ok(connection)) => connection,
         };
         let Some(key) = check.seen() else { return Err(no_answer()) };
-        if matches!(check.expected(), Expected::Any | Expected::Fingerprint(_)) {
+        let met = matches!(check.expected(), Expected::Any | Expected::Fingerprint(_));
+        if met {
             trust.remember(&self.name, key)?;
-            eprintln!(
-                "updater: the tracker at {} is known from now on, with the key {}",
-                self.name,
-                key.fingerprint()
-            );
         }
         let (host, closed_to_us) = (key.host(), introduction.closed_to_us);
-        Ok(Link { endpoint, connection, host, check, own, closed_to_us })
+        let link = Link { endpoint, connection, host, check, own, closed_to_us };
+        Ok((link, met.then_some(key)))
     }
 
     async fn converse(&mut self, mode: Mode, histories: &mut Histories) -> Result<(), FeedError> {
-        let Self { name, position, link, .. } = self;
+        let Self { program, name, position, link, .. } = self;
         let Some(link) = link else { return Err(FeedError::NoAnswer { name: name.clone() }) };
-        let program = concat!("updater ", env!("CARGO_PKG_VERSION"));
-        let mut client = Client::new(program, link.host, *position, mode);
+        let mut client = Client::new(*program, link.host, *position, mode);
         let lost = |reason: String| match link.connection.close_reason() {
             Some(error) => {
                 refused(name, &error, &link.check, link.own, link.closed_to_us.as_deref())
@@ -364,7 +410,8 @@ fn deliver(delivery: Delivery, of: &mut Option<Incarnation>, histories: &mut His
 }
 
 /// This machine's real-time clock.
-pub(crate) fn real_time() -> Timestamp {
+#[must_use]
+pub fn real_time() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
 }

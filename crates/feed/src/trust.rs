@@ -1,5 +1,5 @@
-//! Whom this updater trusts: its own key, the trackers it knows, and the local key of a tracker on
-//! the same host.
+//! Whom a reader of trackers trusts: its own key, the trackers it knows, and the local key of a tracker
+//! on the same host. All programs of a user that read trackers are one reader: the updater.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,24 @@ const KNOWN: &str = "known_trackers";
 
 /// Trust could not be established.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TrustError {
+#[allow(missing_docs, reason = "the fields are what the message says")]
+pub enum TrustError {
+    /// The state directory cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What is there is no key.
     #[error("{}: {source}", path.display())]
     Key { path: PathBuf, source: KeyError },
+    /// No key can be made.
     #[error(transparent)]
     Make(#[from] KeyError),
 }
 
-/// The updater's keys and lists.
-pub(crate) struct Trust {
+/// A reader's keys and lists.
+#[derive(Debug)]
+pub struct Trust {
     state: StateDirectory,
-    pub(crate) own: SecretKey,
+    own: SecretKey,
     tracker_states: Vec<PathBuf>,
 }
 
@@ -37,6 +42,7 @@ pub(crate) struct Introduction {
 }
 
 /// Compares a tracker's key with what is expected, and remembers what it was.
+#[derive(Debug)]
 pub(crate) struct Check {
     expected: Expected,
     seen: Mutex<Option<PublicKey>>,
@@ -57,18 +63,22 @@ pub(crate) enum Expected {
 
 /// What the user said about trackers that are not known yet.
 #[derive(Clone, Debug)]
-pub(crate) enum Newcomers {
+pub enum Newcomers {
+    /// They are not trusted.
     Refuse,
+    /// They are, whatever their keys are, and remembered.
     Trust,
+    /// The one is whose key has this fingerprint, and remembered.
     TrustFingerprint(String),
 }
 
 impl Trust {
-    /// Reads the key, and makes it if it is missing.
-    pub(crate) fn open(
-        state: StateDirectory,
-        tracker_states: Vec<PathBuf>,
-    ) -> Result<Self, TrustError> {
+    /// Reads the key, and makes it if it is missing. In `tracker_states`, state directories of trackers
+    /// on this host, a local key may be found.
+    ///
+    /// # Errors
+    /// When the key cannot be read or made.
+    pub fn open(state: StateDirectory, tracker_states: Vec<PathBuf>) -> Result<Self, TrustError> {
         let name = "updater.key";
         let fresh = SecretKey::generate()?;
         let pem = state.secret(name, 0o600, || fresh.to_pem())?;
@@ -76,7 +86,15 @@ impl Trust {
         Ok(Self { state, own, tracker_states })
     }
 
-    pub(crate) fn state(&self) -> &StateDirectory {
+    /// This reader's own key.
+    #[must_use]
+    pub fn own(&self) -> PublicKey {
+        self.own.public()
+    }
+
+    /// Where keys and lists are.
+    #[must_use]
+    pub fn state(&self) -> &StateDirectory {
         &self.state
     }
 
