@@ -38,10 +38,9 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 
-    /// Capture files (pcap, pcapng; also in gzip or zstd), in the order in which they were captured; - is
-    /// standard input. Or interfaces; without any the one of the default route.
-    #[arg(value_name = "FILE|INTERFACE")]
-    pub(crate) files: Vec<PathBuf>,
+    /// Where frames come from.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 
     /// Where rows go: a file that ends in .csv or .jsonl, or - for CSV on standard output.
     #[arg(short, long, value_name = "OUT", default_value = "-")]
@@ -102,6 +101,23 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "output")]
     pub(crate) no_output: bool,
 
+    /// Do not say at the end what became of the packets.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Say what became of the packets as a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where frames come from.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SourceArgs {
+    /// Capture files (pcap, pcapng; also in gzip or zstd), in the order in which they were captured; - is
+    /// standard input. Or interfaces; without any the one of the default route.
+    #[arg(value_name = "FILE|INTERFACE")]
+    pub(crate) files: Vec<PathBuf>,
+
     /// Take only frames that this expression wants (pcap-filter(7)).
     #[arg(short, long, value_name = "EXPRESSION")]
     pub(crate) filter: Option<String>,
@@ -129,14 +145,6 @@ pub(crate) struct Args {
     /// Let the kernel keep frames so many milliseconds, to hand over more at once; 0 or less for not at all.
     #[arg(long, value_name = "MS", default_value_t = 1000, allow_hyphen_values = true, help_heading = LIVE)]
     pub(crate) timeout: i32,
-
-    /// Do not say at the end what became of the packets.
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-
-    /// Say what became of the packets as a JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// What only interfaces have.

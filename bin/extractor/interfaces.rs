@@ -13,7 +13,7 @@ use procflow_core::flow::Filled;
 use procflow_core::packet::Batch;
 use serde_json::json;
 
-use crate::args::{Args, InterfacesArgs};
+use crate::args::{InterfacesArgs, SourceArgs};
 use crate::failure::Failure;
 use crate::stop::Stop;
 
@@ -40,7 +40,7 @@ pub(crate) struct Interfaces {
 
 impl Interfaces {
     /// Opens those that are named, or the one of the default route.
-    pub(crate) fn open(args: &Args, stop: &Stop) -> Result<Self, Failure> {
+    pub(crate) fn open(args: &SourceArgs, stop: &Stop) -> Result<Self, Failure> {
         let mut names: Vec<String> =
             args.files.iter().map(|name| name.to_string_lossy().into_owned()).collect();
         if names.is_empty() {

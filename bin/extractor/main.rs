@@ -12,6 +12,7 @@ mod output;
 mod processes;
 mod report;
 mod run;
+mod source;
 mod stop;
 
 use std::process::ExitCode;

@@ -1,23 +1,20 @@
 //! The loop: frames to flows to rows.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use procflow_capture::Statistics;
 use procflow_core::features::{Column, column, process_columns};
-use procflow_core::flow::{Filled, Settings, meter};
+use procflow_core::flow::{Settings, meter};
 use procflow_core::packet::{Batch, Decoder};
 use procflow_core::rows::Rows;
 
 use crate::args::Args;
 use crate::failure::Failure;
-use crate::files::Files;
-use crate::interfaces::Interfaces;
 use crate::output::Output;
 use crate::processes::Processes;
 use crate::report::Report;
+use crate::source::Source;
 use crate::stop::Stop;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -29,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut output = Output::begin(columns, path)?;
     let rows = output.rows(processes.as_ref().map(Processes::join));
     let stop = Stop::listen()?;
-    let mut source = Source::open(args, &stop)?;
+    let mut source = Source::open(&args.source, &stop)?;
     if let Source::Live(live) = &source {
         output.write_at_once();
         if !args.quiet {
@@ -61,52 +58,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
-}
-
-/// Where frames come from.
-enum Source<'a> {
-    Files(Files<'a>),
-    Live(Interfaces),
-}
-
-impl<'a> Source<'a> {
-    /// Files, if what is named is files; interfaces otherwise.
-    fn open(args: &'a Args, stop: &Stop) -> Result<Self, Failure> {
-        let is_file = |path: &PathBuf| {
-            path == Path::new("-") || path.components().count() > 1 || path.exists()
-        };
-        let files = args.files.iter().filter(|path| is_file(path)).count();
-        if files == 0 {
-            return Interfaces::open(args, stop).map(Self::Live);
-        }
-        if files < args.files.len() {
-            let other = args.files.iter().find(|path| !is_file(path));
-            return Err(Failure::Mixed(other.cloned().unwrap_or_default()));
-        }
-        Files::of(&args.files, args.filter.as_deref()).map(Self::Files)
-    }
-
-    fn next(&mut self, batch: &mut Batch, stop: &Stop) -> Filled {
-        match self {
-            Self::Files(_) if stop.is_wanted() => {
-                batch.clear();
-                Filled::Last
-            }
-            Self::Files(files) => files.next(batch),
-            Self::Live(interfaces) => interfaces.next(batch),
-        }
-    }
-
-    /// How many frames a filter left out, what the kernel says of interfaces, and why it ended too soon.
-    fn finish(self) -> (u64, Option<Statistics>, Option<Failure>) {
-        match self {
-            Self::Files(files) => (files.filtered, None, files.failed),
-            Self::Live(interfaces) => {
-                let (statistics, failed) = interfaces.finish();
-                (0, Some(statistics), failed)
-            }
-        }
-    }
 }
 
 /// As many as there are processors, unless said.

@@ -1,0 +1,60 @@
+//! Where frames come from: capture files or interfaces, whichever is named.
+
+use std::path::{Path, PathBuf};
+
+use procflow_capture::Statistics;
+use procflow_core::flow::Filled;
+use procflow_core::packet::Batch;
+
+use crate::args::SourceArgs;
+use crate::failure::Failure;
+use crate::files::Files;
+use crate::interfaces::Interfaces;
+use crate::stop::Stop;
+
+/// Where frames come from.
+pub(crate) enum Source<'a> {
+    Files(Files<'a>),
+    Live(Interfaces),
+}
+
+impl<'a> Source<'a> {
+    /// Files, if what is named is files; interfaces otherwise.
+    pub(crate) fn open(args: &'a SourceArgs, stop: &Stop) -> Result<Self, Failure> {
+        let is_file = |path: &PathBuf| {
+            path == Path::new("-") || path.components().count() > 1 || path.exists()
+        };
+        let files = args.files.iter().filter(|path| is_file(path)).count();
+        if files == 0 {
+            return Interfaces::open(args, stop).map(Self::Live);
+        }
+        if files < args.files.len() {
+            let other = args.files.iter().find(|path| !is_file(path));
+            return Err(Failure::Mixed(other.cloned().unwrap_or_default()));
+        }
+        Files::of(&args.files, args.filter.as_deref()).map(Self::Files)
+    }
+
+    /// Takes the next frames into a batch. Files are over as soon as somebody wants to stop.
+    pub(crate) fn next(&mut self, batch: &mut Batch, stop: &Stop) -> Filled {
+        match self {
+            Self::Files(_) if stop.is_wanted() => {
+                batch.clear();
+                Filled::Last
+            }
+            Self::Files(files) => files.next(batch),
+            Self::Live(interfaces) => interfaces.next(batch),
+        }
+    }
+
+    /// How many frames a filter left out, what the kernel says of interfaces, and why it ended too soon.
+    pub(crate) fn finish(self) -> (u64, Option<Statistics>, Option<Failure>) {
+        match self {
+            Self::Files(files) => (files.filtered, None, files.failed),
+            Self::Live(interfaces) => {
+                let (statistics, failed) = interfaces.finish();
+                (0, Some(statistics), failed)
+            }
+        }
+    }
+}
