@@ -25,12 +25,13 @@ Examples:
                                                   files that follow one another are one capture
   tcpdump -w - ... | extractor -                  what another program captures
   extractor -o now.csv eth0 --filter 'port 53'    an interface, until Ctrl-C
-  extractor --history web1.history web1.pcap      with the process at both ends
+  extractor --processes -o now.csv eth0           with the process at both ends of each flow
+  extractor --history web1.history web1.pcap      the same, of a capture that was made before
   extractor columns --preset cic                  what the columns mean
 
 Exit codes: 0 done, 1 a capture is damaged (the flows in front of that place are written) or a file or
-interface cannot be read or written, 2 wrong arguments, 130 or 143 reading files was stopped by a
-signal (nothing is left in OUT).
+interface cannot be read or written, 2 wrong arguments, 3 a tracker does not answer, 4 no trust between
+tracker and extractor, 130 or 143 reading files was stopped by a signal (nothing is left in OUT).
 Signals: SIGINT and SIGTERM end the capture of interfaces; all flows are written then."
 )]
 pub(crate) struct Args {
@@ -79,19 +80,9 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) no_tunnels: bool,
 
-    /// Say who was at both ends of each flow, by a tracker's history (`tracker export`); may be given for
-    /// several hosts. Rows get columns for it.
-    #[arg(long, value_name = "FILE", help_heading = PROCESSES)]
-    pub(crate) history: Vec<PathBuf>,
-
-    /// Where the capture was made, for addresses that several places hold: outside, host (on the host of the
-    /// first history itself) or netns:NAME.
-    #[arg(long, value_name = "PLACE", default_value = "host", help_heading = PROCESSES)]
-    pub(crate) vantage: PlaceName,
-
-    /// How far off the capture's times may be from the tracked host's.
-    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration, help_heading = PROCESSES)]
-    pub(crate) tolerance: Duration,
+    /// Who was at both ends.
+    #[command(flatten)]
+    pub(crate) processes: ProcessArgs,
 
     /// Work with so many threads: as many as there are processors unless said. The rows are the same.
     #[arg(long, value_name = "THREADS")]
@@ -145,6 +136,50 @@ pub(crate) struct SourceArgs {
     /// Let the kernel keep frames so many milliseconds, to hand over more at once; 0 or less for not at all.
     #[arg(long, value_name = "MS", default_value_t = 1000, allow_hyphen_values = true, help_heading = LIVE)]
     pub(crate) timeout: i32,
+}
+
+/// Who was at both ends. Rows get columns for it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProcessArgs {
+    /// Say who was at both ends of each flow, as this host's kernel tells it meanwhile: of interfaces. Needs
+    /// root, or the capabilities of a tracker.
+    #[arg(long, conflicts_with_all = ["tracker", "history"], help_heading = PROCESSES)]
+    pub(crate) processes: bool,
+
+    /// Say it by a tracker's history (`tracker export`); may be given for several hosts.
+    #[arg(long, value_name = "FILE", help_heading = PROCESSES)]
+    pub(crate) history: Vec<PathBuf>,
+
+    /// Say it by what this tracker tells (repeatable).
+    #[arg(long, value_name = "HOST:PORT", help_heading = PROCESSES)]
+    pub(crate) tracker: Vec<String>,
+
+    /// Where the capture was made, for addresses that several places hold: outside, host (on the host of the
+    /// first tracker or history itself) or netns:NAME [default: host; with --processes the network
+    /// namespace that the extractor is in].
+    #[arg(long, value_name = "PLACE", help_heading = PROCESSES)]
+    pub(crate) vantage: Option<PlaceName>,
+
+    /// How far off the capture's times may be from the tracked host's.
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration, help_heading = PROCESSES)]
+    pub(crate) tolerance: Duration,
+
+    /// Trust the tracker if its key has this fingerprint (SHA256:…), and remember it.
+    #[arg(long, value_name = "FINGERPRINT", help_heading = PROCESSES)]
+    pub(crate) trust: Option<String>,
+
+    /// Trust a tracker that is not known yet whatever its key is, and remember it.
+    #[arg(long, conflicts_with = "trust", help_heading = PROCESSES)]
+    pub(crate) trust_first_use: bool,
+
+    /// Where the updater's key and lists are, by which trackers know who asks [default: as the updater's].
+    #[arg(long, value_name = "DIR", help_heading = PROCESSES)]
+    pub(crate) state: Option<PathBuf>,
+
+    /// State directory of a tracker on this host, whose local key may be used
+    /// [default: /var/lib/procflow/tracker].
+    #[arg(long, value_name = "DIR", help_heading = PROCESSES)]
+    pub(crate) tracker_state: Option<PathBuf>,
 }
 
 /// What only interfaces have.

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use procflow_capture::{FileError, LiveError};
+use procflow_feed::{FeedError, TrustError};
+use procflow_probe::ProbeError;
 use procflow_store::ExportError;
 
 /// Why the extractor could not do its work.
@@ -22,8 +24,24 @@ pub(crate) enum Failure {
     Live(#[from] LiveError),
     #[error(transparent)]
     History(#[from] ExportError),
-    #[error("{}: the tracker knows no such network namespace (--vantage)", .0.display())]
-    NoNamespace(PathBuf),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error("this host's sockets cannot be watched")]
+    Watching,
+    #[error("cannot find the own network namespace: {0}")]
+    Namespace(io::Error),
+    #[error("the tracked host has no such network namespace (--vantage)")]
+    NoNamespace,
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+    #[error("{0:?} is not HOST:PORT")]
+    NotATracker(String),
+    #[error("--processes is for interfaces; of files a tracker may know (--tracker, --history)")]
+    NotLive,
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     #[error("cannot read the routes: {0}")]
@@ -47,7 +65,11 @@ impl Failure {
             | Self::Twice(_)
             | Self::NoFormat(_)
             | Self::Mixed(_)
+            | Self::NotATracker(_)
+            | Self::NotLive
             | Self::Live(LiveError::Filter { .. }) => 2,
+            Self::Feed(error) => error.exit_code(),
+            Self::Trust(TrustError::Key { .. }) => 4,
             _ => 1,
         }
     }

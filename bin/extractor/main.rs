@@ -7,6 +7,8 @@ mod args;
 mod columns;
 mod failure;
 mod files;
+mod following;
+mod host;
 mod interfaces;
 mod output;
 mod processes;

@@ -2,15 +2,17 @@
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use procflow_core::features::{Column, column, process_columns};
-use procflow_core::flow::{Settings, meter};
+use procflow_core::flow::{AsTheyAre, Record, Settings, meter};
 use procflow_core::packet::{Batch, Decoder};
 use procflow_core::rows::Rows;
 
 use crate::args::Args;
 use crate::failure::Failure;
+use crate::following::follow;
 use crate::output::Output;
 use crate::processes::Processes;
 use crate::report::Report;
@@ -19,13 +21,14 @@ use crate::stop::Stop;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let began = Instant::now();
-    let processes = Processes::of(args)?;
+    let stop = Stop::listen()?;
+    let live = Source::is_live(&args.source)?;
+    let mut processes = Processes::of(args, live, &stop)?;
     let columns = chosen(args, processes.is_some())?;
     let settings = settings(args, &columns);
     let path = Some(args.output.as_path()).filter(|_| !args.no_output);
     let mut output = Output::begin(columns, path)?;
-    let rows = output.rows(processes.as_ref().map(Processes::join));
-    let stop = Stop::listen()?;
+    // After processes: what is captured belongs to a time that they are known of.
     let mut source = Source::open(&args.source, &stop)?;
     if let Source::Live(live) = &source {
         output.write_at_once();
@@ -34,13 +37,32 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     let next = |batch: &mut Batch| source.next(batch, &stop);
-    let take = |made: &Rows, index: usize| {
-        if output.take(made, index).is_break() {
-            stop.want();
-        }
-    };
     let decoder = Decoder { tunnels: !args.no_tunnels };
-    let tally = meter(decoder, settings, threads(args), next, &rows, take);
+    let threads = threads(args);
+    let tally = if let Some(processes) = processes.as_mut().filter(|known| known.goes_on()) {
+        let (sender, records) = sync_channel(WAITING);
+        let take = move |made: &Vec<Record>, index: usize| {
+            // It listens for as long as there are any.
+            let _ = sender.send(made[index].clone());
+        };
+        std::thread::scope(|scope| {
+            let (output, settings, stop) = (&mut output, &settings, &stop);
+            scope.spawn(move || follow(&records, processes, output, settings, stop));
+            // The sender goes when the meter is done, and whoever follows it then.
+            meter(decoder, *settings, threads, next, &AsTheyAre, take)
+        })
+    } else {
+        let rows = output.rows(processes.as_ref().map(Processes::join));
+        let take = |made: &Rows, index: usize| {
+            if output.take(made, index).is_break() {
+                stop.want();
+            }
+        };
+        meter(decoder, settings, threads, next, &rows, take)
+    };
+    if let Some(processes) = processes {
+        processes.close();
+    }
     let (filtered, captured, failed) = source.finish();
     if captured.is_none()
         && let Some(signal) = stop.signal()
@@ -59,6 +81,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
+
+/// So many records wait at most for whoever writes their rows.
+const WAITING: usize = 4096;
 
 /// As many as there are processors, unless said.
 fn threads(args: &Args) -> usize {

@@ -19,18 +19,22 @@ pub(crate) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Files, if what is named is files; interfaces otherwise.
-    pub(crate) fn open(args: &'a SourceArgs, stop: &Stop) -> Result<Self, Failure> {
+    /// Whether what is named is interfaces: nothing of it is a file.
+    pub(crate) fn is_live(args: &SourceArgs) -> Result<bool, Failure> {
         let is_file = |path: &PathBuf| {
             path == Path::new("-") || path.components().count() > 1 || path.exists()
         };
-        let files = args.files.iter().filter(|path| is_file(path)).count();
-        if files == 0 {
-            return Interfaces::open(args, stop).map(Self::Live);
+        let other = args.files.iter().find(|path| !is_file(path));
+        match (args.files.iter().any(is_file), other) {
+            (true, Some(other)) => Err(Failure::Mixed(other.clone())),
+            (some, _) => Ok(!some),
         }
-        if files < args.files.len() {
-            let other = args.files.iter().find(|path| !is_file(path));
-            return Err(Failure::Mixed(other.cloned().unwrap_or_default()));
+    }
+
+    /// Opens what is named: files or interfaces.
+    pub(crate) fn open(args: &'a SourceArgs, stop: &Stop) -> Result<Self, Failure> {
+        if Self::is_live(args)? {
+            return Interfaces::open(args, stop).map(Self::Live);
         }
         Files::of(&args.files, args.filter.as_deref()).map(Self::Files)
     }

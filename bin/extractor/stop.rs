@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -10,6 +11,9 @@ use crate::failure::Failure;
 /// Whether to stop, and why.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop(Arc<AtomicU8>);
+
+/// How often those who wait look whether it is wanted.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Not to stop; to stop without a signal.
 const GO_ON: u8 = 0;
@@ -48,6 +52,13 @@ impl Stop {
 
     pub(crate) fn is_wanted(&self) -> bool {
         self.0.load(Ordering::Relaxed) != GO_ON
+    }
+
+    /// Waits until it is wanted.
+    pub(crate) async fn wanted(&self) {
+        while !self.is_wanted() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The signal that asked for it, if one did.

@@ -25,8 +25,6 @@ pub(crate) enum Failure {
     Path { path: PathBuf, source: io::Error },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
-    #[error("no home directory; say where to keep keys with --state DIR")]
-    NoHome,
     #[error("--output takes the files of one directory only: those of several may have one name")]
     OneOutput,
     #[error("{0:?} is not HOST:PORT")]
@@ -38,6 +36,7 @@ impl Failure {
         match self {
             Self::NotATracker(_) | Self::OneOutput => 2,
             Self::Feed(error) => error.exit_code(),
+            Self::Trust(TrustError::NoHome) => 1,
             Self::Trust(_) => 4,
             _ => 1,
         }

@@ -13,7 +13,7 @@ use procflow_binding::{Histories, HostId, Place, PlaceName, Vantage, WhichNamesp
 use procflow_core::Timestamp;
 use procflow_feed::{Feed, FeedError, Newcomers, Trust, real_time};
 use procflow_nfdump::{Flow, UserName};
-use procflow_store::{StateDirectory, default_state, read_export};
+use procflow_store::read_export;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::annotate::{AnnotateError, Annotated, Output, annotate};
@@ -29,17 +29,7 @@ use crate::unfinished::clean;
 
 /// Runs the program.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let state = args.state.clone().or_else(|| default_state("updater")).ok_or(Failure::NoHome)?;
-    let state = StateDirectory::open(&state, None)?;
-    let tracker_states = match &args.tracker_state {
-        Some(directory) => vec![directory.clone()],
-        None => {
-            let own = default_state("tracker");
-            let all = [Some(PathBuf::from("/var/lib/procflow/tracker")), own];
-            all.into_iter().flatten().collect()
-        }
-    };
-    let trust = Trust::open(state, tracker_states)?;
+    let trust = Trust::of_user(args.state.as_deref(), args.tracker_state.as_deref())?;
     if args.show_key {
         let key = trust.own();
         println!("{key} updater\n{}", key.fingerprint());
@@ -83,20 +73,14 @@ const PROGRAM: &str = concat!("updater ", env!("CARGO_PKG_VERSION"));
 
 /// The trackers to follow; the first is the one that `--vantage host` means.
 fn feeds(args: &Args) -> Result<Vec<Feed>, Failure> {
-    let newcomers = match (&args.trust, args.trust_first_use) {
-        (Some(fingerprint), _) => Newcomers::TrustFingerprint(fingerprint.clone()),
-        (None, true) => Newcomers::Trust,
-        (None, false) => Newcomers::Refuse,
-    };
+    let newcomers = Newcomers::of(args.trust.as_deref(), args.trust_first_use);
     let mut feeds = Vec::new();
     if let (Some(host), Some(port)) = (&args.host, args.port) {
         feeds.push(Feed::new(PROGRAM, host, port, newcomers.clone()));
     }
     for tracker in &args.tracker {
-        let wrong = || Failure::NotATracker(tracker.clone());
-        let (host, port) = tracker.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().map_err(|_| wrong())?;
-        feeds.push(Feed::new(PROGRAM, host, port, newcomers.clone()));
+        let feed = Feed::at(PROGRAM, tracker, newcomers.clone());
+        feeds.push(feed.ok_or_else(|| Failure::NotATracker(tracker.clone()))?);
     }
     Ok(feeds)
 }

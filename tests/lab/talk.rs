@@ -109,11 +109,15 @@ fn say(what: impl std::fmt::Display) {
 /// * `serve ADDRESS`: TCP and UDP on one port, echoes everything
 /// * `call PROTOCOL ADDRESS SOCKETS SECONDS [LOCAL]`: so many sockets, each talking all the time
 /// * `flood`: datagrams that push others through libpcap
+/// * `rate ADDRESS N SECONDS`: N datagrams a second to there, from 64 ports in turn
 fn talk() {
     let what = std::env::var("TALK").unwrap();
     let words: Vec<&str> = what.split(' ').collect();
     if words == ["flood"] {
         return flood();
+    }
+    if let ["rate", to, each_second, seconds] = words[..] {
+        return rate(to.parse().unwrap(), each_second.parse().unwrap(), seconds.parse().unwrap());
     }
     // A talker ends with the test that started it, whatever happens to that.
     std::thread::spawn(|| {
@@ -219,6 +223,20 @@ fn call(
             }
         }
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// So many datagrams each second, for so many seconds; a millisecond's at a time.
+fn rate(to: SocketAddr, each_second: u32, seconds: u32) {
+    let senders: Vec<UdpSocket> = (0..64).map(|_| UdpSocket::bind("0.0.0.0:0").unwrap()).collect();
+    let begin = Instant::now();
+    let mut sender = senders.iter().cycle();
+    for millisecond in 0..seconds * 1000 {
+        for _ in 0..each_second / 1000 {
+            sender.next().unwrap().send_to(&[0; 100], to).unwrap();
+        }
+        let due = begin + Duration::from_millis(u64::from(millisecond) + 1);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -136,6 +136,13 @@ impl Feed {
         Self { program, name, host, port, newcomers, position: None, link: None, met: None }
     }
 
+    /// One that is written as `HOST:PORT`; nothing if it is not.
+    #[must_use]
+    pub fn at(program: &'static str, tracker: &str, newcomers: Newcomers) -> Option<Self> {
+        let (host, port) = tracker.rsplit_once(':')?;
+        Some(Self::new(program, host, port.parse().ok()?, newcomers))
+    }
+
     /// The host that it speaks for, once it has been heard.
     #[must_use]
     pub fn host(&self) -> Option<HostId> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use procflow_store::{StateDirectory, StateError};
+use procflow_store::{StateDirectory, StateError, default_state};
 use procflow_wire::{Admission, KeyError, PublicKey, SecretKey};
 
 const KNOWN: &str = "known_trackers";
@@ -20,6 +20,9 @@ pub enum TrustError {
     /// What is there is no key.
     #[error("{}: {source}", path.display())]
     Key { path: PathBuf, source: KeyError },
+    /// There is no place for a state directory.
+    #[error("no home directory; say where to keep keys with --state DIR")]
+    NoHome,
     /// No key can be made.
     #[error(transparent)]
     Make(#[from] KeyError),
@@ -72,7 +75,39 @@ pub enum Newcomers {
     TrustFingerprint(String),
 }
 
+impl Newcomers {
+    /// As users say it: the one with a fingerprint, or any.
+    #[must_use]
+    pub fn of(fingerprint: Option<&str>, any: bool) -> Self {
+        match (fingerprint, any) {
+            (Some(fingerprint), _) => Self::TrustFingerprint(fingerprint.to_owned()),
+            (None, true) => Self::Trust,
+            (None, false) => Self::Refuse,
+        }
+    }
+}
+
 impl Trust {
+    /// Opens the state directory of the user's updater, or the one that is named, and looks for a
+    /// tracker's on this host where one is named, or else where trackers have theirs.
+    ///
+    /// # Errors
+    /// When there is none, or its key cannot be read or made.
+    pub fn of_user(state: Option<&Path>, tracker: Option<&Path>) -> Result<Self, TrustError> {
+        let default = || default_state("updater").ok_or(TrustError::NoHome);
+        let state = state.map(Path::to_owned).map_or_else(default, Ok)?;
+        let state = StateDirectory::open(&state, None)?;
+        let trackers = match tracker {
+            Some(directory) => vec![directory.to_owned()],
+            None => {
+                let own = default_state("tracker");
+                let all = [Some(PathBuf::from("/var/lib/procflow/tracker")), own];
+                all.into_iter().flatten().collect()
+            }
+        };
+        Self::open(state, trackers)
+    }
+
     /// Reads the key, and makes it if it is missing. In `tracker_states`, state directories of trackers
     /// on this host, a local key may be found.
     ///
