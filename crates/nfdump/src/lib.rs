@@ -8,8 +8,7 @@
 //! **It will not** open, name, replace or delete files; read **layout 3** (nfdump 1.8, beta),
 //! **encrypted** files or files of **big-endian** machines, all of which it refuses by name;
 //! decode more of a flow than says whose it is ([`Flow`]), or flow records of early nfdump 1.6
-//! (**type 1**, carried through as they are); make a file from nothing, or turn one
-//! layout or compression into another; repair a damaged file in its place ([`salvage`] writes what
+//! (**type 1**, carried through as they are); turn one layout or compression into another; repair a damaged file in its place ([`salvage`] writes what
 //! is readable of it anew).
 //!
 //! # Reading
@@ -58,7 +57,8 @@
 //!
 //! What the records of a file add up to - exporters, extensions, counters of both directions - a
 //! [`Tally`] tells that is handed each of them. [`salvage`] writes what is readable of a damaged file
-//! as a new one; it alone needs an input that can seek.
+//! as a new one; it alone needs an input that can seek. A [`NewFile`] is made of flows that come from no
+//! file.
 //!
 //! # Files that are not as they should be
 //!
@@ -92,6 +92,7 @@
 mod block;
 mod compress;
 mod counters;
+mod create;
 mod error;
 mod exporter;
 mod extension;
@@ -114,6 +115,7 @@ mod writer;
 
 pub use compress::Compression;
 pub use counters::Counters;
+pub use create::{NewFile, NewFlow};
 pub use error::{Error, ErrorKind};
 pub use exporter::{Exporter, ExporterStat, Sampler};
 pub use file::{Header, Layout};

@@ -104,6 +104,11 @@ impl Packer {
         Ok(())
     }
 
+    /// How many blocks are full.
+    pub(crate) fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
     /// What was packed, and how many blocks that is.
     pub(crate) fn packed(&self) -> (&[u8], u32) {
         let whole = if self.compression == Compression::None { &self.plain } else { &self.disk };

@@ -35,11 +35,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use crate::{
     block::{BlockHeader, MOST},
     compress::{Compression, Decompressor},
+    create::appendix,
     error::{Error, ErrorKind, Place},
     file::{Header, Layout},
     packer::Packer,
     reader::Reader,
-    record::{HEAD, RecordType, Walk, frame},
+    record::{HEAD, Walk, frame},
     stat::Stat,
     writer::{AtOnce, Writer},
 };
@@ -582,20 +583,6 @@ impl<R: Read + Seek, W: Write + Seek, F: FnMut(&Loss)> Salvager<R, W, F> {
         (self.done.blocks_written, _) = self.writer.finish(&header)?;
         Ok(self.done)
     }
-}
-
-/// The two records of an appendix.
-fn appendix(ident: &[u8], stat: Stat) -> Vec<u8> {
-    let mut plain = Vec::new();
-    let mut record = |record_type: RecordType, bytes: &[u8]| {
-        plain.extend_from_slice(&record_type.0.to_le_bytes());
-        // An ident is shorter than 128, the stat record 144.
-        plain.extend_from_slice(&((HEAD + bytes.len()) as u16).to_le_bytes());
-        plain.extend_from_slice(bytes);
-    };
-    record(RecordType::IDENT, &[ident, &[0]].concat());
-    record(RecordType::STAT, &stat.to_bytes(Layout::Two));
-    plain
 }
 
 #[cfg(test)]
