@@ -6,8 +6,7 @@
 //! sequence.
 
 use super::{Family, Step};
-use crate::flow::{Both, Direction};
-use crate::key::Timestamp;
+use crate::flow::{Both, Handshake};
 use crate::packet::TcpFlags;
 
 /// One side of a connection.
@@ -41,47 +40,27 @@ pub struct TcpSide {
 pub struct TcpState {
     /// The two sides.
     pub sides: Both<TcpSide>,
-    /// When the SYN was seen last before it was answered, then the answer, then its acknowledgment.
-    syn: Option<Timestamp>,
-    accepted: Option<Timestamp>,
-    established: Option<Timestamp>,
+    handshake: Handshake,
 }
 
 impl TcpState {
     /// From the SYN to its answer, in nanoseconds: the way from here to the responder and back.
     #[must_use]
     pub fn responder_round_trip(&self) -> Option<u64> {
-        between(self.syn?, self.accepted?)
+        self.handshake.responder_round_trip()
     }
 
     /// From the answer to its acknowledgment, in nanoseconds: the way from here to the initiator and back.
     #[must_use]
     pub fn initiator_round_trip(&self) -> Option<u64> {
-        between(self.accepted?, self.established?)
+        self.handshake.initiator_round_trip()
     }
 
     /// Both ways together, in nanoseconds.
     #[must_use]
     pub fn handshake_round_trip(&self) -> Option<u64> {
-        between(self.syn?, self.established?)
+        self.handshake.round_trip()
     }
-
-    fn handshake(&mut self, direction: Direction, flags: TcpFlags, time: Timestamp) {
-        match direction {
-            Direction::Forward if flags.opens() && self.accepted.is_none() => self.syn = Some(time),
-            Direction::Reverse if flags.accepts() && self.established.is_none() => {
-                self.accepted.get_or_insert(time);
-            }
-            Direction::Forward if flags.has(TcpFlags::ACK) && self.accepted.is_some() => {
-                self.established.get_or_insert(time);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn between(a: Timestamp, b: Timestamp) -> Option<u64> {
-    u64::try_from(b.0.checked_sub(a.0)?).ok()
 }
 
 impl Family for TcpState {
@@ -128,8 +107,8 @@ impl Family for TcpState {
             side.most_window = side.most_window.max(tcp.window);
             side.zero_windows += u32::from(tcp.window == 0);
         }
-        if self.established.is_none() {
-            self.handshake(step.direction, tcp.flags, step.packet.time);
+        if !self.handshake.is_over() {
+            self.handshake.see(step.direction, tcp.flags, step.packet.time);
         }
     }
 }

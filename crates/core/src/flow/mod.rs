@@ -2,13 +2,14 @@
 //! packet until it ends.
 //!
 //! [`Cache`] (`cache.rs`) holds the flows that go on, bounded, and hands out a [`Record`] of each that
-//! ends; [`meter`] (`meter.rs`) makes packets of
-//! frames for some caches (`shard.rs`) and accounts for each. Which way is forward is told in [`DirectionSource`]; when TCP is over, in `tcp.rs`; which times
-//! can be believed, in `clock.rs`.
+//! ends; [`meter`] (`meter.rs`) makes packets of frames for some caches (`shard.rs`) and accounts for each.
+//! Which way is forward is told in [`DirectionSource`]; how TCP was opened, in `handshake.rs`; when it is
+//! over, in `tcp.rs`; which times can be believed, in `clock.rs`.
 
 mod cache;
 mod clock;
 mod due;
+mod handshake;
 mod holder;
 mod meter;
 mod sequence;
@@ -23,6 +24,7 @@ use crate::packet::{Address, Link, Packet, Transport, Tunnel};
 
 pub use cache::{Cache, Counts, Record, Settings};
 pub use clock::{Doubted, PacketClock, Seen};
+pub use handshake::Handshake;
 pub use holder::Holder;
 pub use meter::{AsTheyAre, Filled, Make, Tally, meter};
 pub(crate) use slab::Slab;
