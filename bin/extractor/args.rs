@@ -28,6 +28,7 @@ Examples:
   extractor --processes -o now.csv eth0           with the process at both ends of each flow
   extractor --history web1.history web1.pcap      the same, of a capture that was made before
   extractor columns --preset cic                  what the columns mean
+  extractor sessions capture.pcap                 what happens in TCP connections
 
 Exit codes: 0 done, 1 a capture is damaged (the flows in front of that place are written) or a file or
 interface cannot be read or written, 2 wrong arguments, 3 a tracker does not answer, 4 no trust between
@@ -195,6 +196,55 @@ pub(crate) enum Command {
     Columns(ColumnsArgs),
     /// List the interfaces that can be captured.
     Interfaces(InterfacesArgs),
+    /// Tell what happens in TCP connections: opened, data, sent again, reset, over.
+    Sessions(SessionsArgs),
+}
+
+/// `extractor sessions`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each event is a line: its time, the number of the session, initiator, > (from it), < (to it) or -, responder,
+and what happened. docs/sessions.md says what the events mean.
+
+Examples:
+  extractor sessions capture.pcap                 what happens, and the sums of each session
+  extractor sessions --json --data day.pcap.gz    the octets too, in base64
+  extractor sessions eth0 --filter 'port 80'      an interface, until Ctrl-C
+
+Exit codes: 0 done, 1 a capture is damaged (what happened in front of that place is told) or a file or
+interface cannot be read or written, 2 wrong arguments, 130 or 143 reading files was stopped by a signal.")]
+pub(crate) struct SessionsArgs {
+    /// Where frames come from.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
+    /// Print a JSON object for each event, a line each; what became of the packets too.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print the octets that were sent: escaped in text, in base64 in JSON.
+    #[arg(long)]
+    pub(crate) data: bool,
+
+    /// Print each round trip, not only the sums at the end.
+    #[arg(long)]
+    pub(crate) round_trips: bool,
+
+    /// A session ends so long after its last packet.
+    #[arg(short = 't', long, value_name = "TIME", default_value = "10m", value_parser = time)]
+    pub(crate) idle_timeout: Duration,
+
+    /// Hold at most so many sessions; one more ends one that is closed, not open yet, or quiet for the longest.
+    #[arg(long, value_name = "SESSIONS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) capacity: u32,
+
+    /// Follow the connections that carry tunnels, not those inside.
+    #[arg(long)]
+    pub(crate) no_tunnels: bool,
+
+    /// Do not say at the end what became of the packets.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `extractor interfaces`.

@@ -1,5 +1,6 @@
 //! `extractor FILE...|INTERFACE...` makes bidirectional flows with statistical features of packets;
-//! `extractor columns` says what they are, `extractor interfaces` where packets can be taken from.
+//! `extractor columns` says what they are, `extractor interfaces` where packets can be taken from;
+//! `extractor sessions` tells what happens in TCP connections.
 //!
 //! A program is a page: arguments, run, exit code.
 
@@ -14,6 +15,7 @@ mod output;
 mod processes;
 mod report;
 mod run;
+mod sessions;
 mod source;
 mod stop;
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let done = match &args.command {
         Some(Command::Columns(columns)) => columns::print(columns),
         Some(Command::Interfaces(interfaces)) => interfaces::list(interfaces),
+        Some(Command::Sessions(args)) => sessions::run(args),
         None => run::run(&args),
     };
     match done {

@@ -6,7 +6,7 @@
 //!
 //! `key` is the join key; `packet` takes frames apart; `flow` puts packets together that belong to one
 //! conversation; `features` counts and measures them; `presets` are the columns that users of other meters
-//! know; `rows` are records as text.
+//! know; `rows` are records as text. `session` follows TCP connections and tells what happens in them.
 
 #![forbid(unsafe_code)]
 
@@ -17,5 +17,6 @@ mod key;
 pub mod packet;
 pub mod presets;
 pub mod rows;
+pub mod session;
 
 pub use key::{Endpoint, FlowKey, Interval, Protocol, Timestamp};

@@ -8,31 +8,31 @@ const NONE: u32 = u32::MAX;
 
 /// Where a flow stands in a queue: between which others.
 #[derive(Clone, Debug)]
-pub(super) struct Links {
+pub(crate) struct Links {
     before: u32,
     after: u32,
 }
 
 impl Links {
-    pub(super) const NOWHERE: Self = Self { before: NONE, after: NONE };
+    pub(crate) const NOWHERE: Self = Self { before: NONE, after: NONE };
 }
 
 /// Flows by their numbers, the one that was put in or touched first in front. Queues that never have
 /// a flow at the same time share their links.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     first: u32,
     last: u32,
 }
 
 impl Queue {
-    pub(super) const EMPTY: Self = Self { first: NONE, last: NONE };
+    pub(crate) const EMPTY: Self = Self { first: NONE, last: NONE };
 
-    pub(super) fn front(&self) -> Option<u32> {
+    pub(crate) fn front(&self) -> Option<u32> {
         (self.first != NONE).then_some(self.first)
     }
 
-    pub(super) fn push(&mut self, links: &mut Slab<Links>, flow: u32) {
+    pub(crate) fn push(&mut self, links: &mut Slab<Links>, flow: u32) {
         *links.one_mut(flow) = Links { before: self.last, after: NONE };
         match self.last {
             NONE => self.first = flow,
@@ -42,7 +42,7 @@ impl Queue {
     }
 
     /// Takes a flow out that is in it.
-    pub(super) fn remove(&mut self, links: &mut Slab<Links>, flow: u32) {
+    pub(crate) fn remove(&mut self, links: &mut Slab<Links>, flow: u32) {
         let Links { before, after } = *links.one(flow);
         match before {
             NONE => self.first = after,
@@ -56,7 +56,7 @@ impl Queue {
 
     /// Puts a flow that is in it to the end.
     #[inline]
-    pub(super) fn touch(&mut self, links: &mut Slab<Links>, flow: u32) {
+    pub(crate) fn touch(&mut self, links: &mut Slab<Links>, flow: u32) {
         if self.last != flow {
             self.remove(links, flow);
             self.push(links, flow);

@@ -24,9 +24,11 @@ use crate::packet::{Address, Link, Packet, Transport, Tunnel};
 
 pub use cache::{Cache, Counts, Record, Settings};
 pub use clock::{Doubted, PacketClock, Seen};
+pub(crate) use due::{Links, Queue};
 pub use handshake::Handshake;
 pub use holder::Holder;
 pub use meter::{AsTheyAre, Filled, Make, Tally, meter};
+pub(crate) use sequence::{Placed, Sequencer};
 pub(crate) use slab::Slab;
 pub use tcp::{CloseStyle, Closing};
 
@@ -174,7 +176,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    fn count(&mut self, packet: &Packet) {
+    pub(crate) fn count(&mut self, packet: &Packet) {
         self.packets += 1;
         self.wire_octets += u64::from(packet.lengths.wire);
         self.ip_octets += u64::from(packet.lengths.ip);
@@ -199,7 +201,7 @@ pub(crate) struct BiflowKey {
 
 impl BiflowKey {
     #[inline]
-    fn of(packet: &Packet) -> Self {
+    pub(crate) fn of(packet: &Packet) -> Self {
         let source = (packet.source, packet.source_port);
         let destination = (packet.destination, packet.destination_port);
         let (low, high) =
@@ -266,7 +268,7 @@ pub struct Flow {
 
 impl Flow {
     /// A flow that begins with this packet, which is not counted yet.
-    fn begun_by(packet: &Packet) -> Self {
+    pub(crate) fn begun_by(packet: &Packet) -> Self {
         let flags = match packet.transport {
             Transport::Tcp(tcp) => tcp.flags,
             _ => crate::packet::TcpFlags(0),
@@ -317,7 +319,7 @@ impl Flow {
     /// Which way a packet of this flow goes. Address and port are compared, so that two ends of one host
     /// or of one port are told apart.
     #[inline]
-    fn direction(&self, packet: &Packet) -> Direction {
+    pub(crate) fn direction(&self, packet: &Packet) -> Direction {
         let from = (packet.source, packet.source_port);
         let forward = from == (self.source, self.source_port);
         if forward { Direction::Forward } else { Direction::Reverse }
@@ -325,7 +327,7 @@ impl Flow {
 
     /// Whether a packet is of this conversation, either way: whether both have the same [`BiflowKey`].
     #[inline]
-    fn is_of(&self, packet: &Packet) -> bool {
+    pub(crate) fn is_of(&self, packet: &Packet) -> bool {
         let from = (packet.source, packet.source_port);
         let to = (packet.destination, packet.destination_port);
         let source = (self.source, self.source_port);

@@ -7,20 +7,20 @@ use crate::packet::{Batch, Frame};
 
 /// A frame in its place of the sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Placed {
+pub(crate) struct Placed {
     /// Which frame of the batch.
-    pub(super) frame: u32,
+    pub(crate) frame: u32,
     /// At which time it counts.
-    pub(super) time: Timestamp,
+    pub(crate) time: Timestamp,
     /// What the clock says when it counts; never less than before, but for what follows `all_over`.
-    pub(super) now: Timestamp,
+    pub(crate) now: Timestamp,
     /// Whether all flows before it are over: the clock was set back.
-    pub(super) all_over: bool,
+    pub(crate) all_over: bool,
 }
 
 /// Puts frames in sequence.
 #[derive(Debug, Default)]
-pub(super) struct Sequencer {
+pub(crate) struct Sequencer {
     clock: PacketClock,
     /// The frame that waits, with its bytes.
     held: Option<(Frame, Vec<u8>)>,
@@ -28,7 +28,7 @@ pub(super) struct Sequencer {
 
 impl Sequencer {
     /// Puts a batch in sequence. A frame that was held until now is added at its end.
-    pub(super) fn place(&mut self, batch: &mut Batch, into: &mut Vec<Placed>) {
+    pub(crate) fn place(&mut self, batch: &mut Batch, into: &mut Vec<Placed>) {
         for number in 0..batch.len() {
             let frame = batch.frames()[number];
             let Seen { held, believed } = self.clock.see(frame.time);
@@ -46,14 +46,14 @@ impl Sequencer {
     }
 
     /// It is about this late: a frame that is held since then need not wait for the next.
-    pub(super) fn tick(&mut self, late: Timestamp, batch: &mut Batch, into: &mut Vec<Placed>) {
+    pub(crate) fn tick(&mut self, late: Timestamp, batch: &mut Batch, into: &mut Vec<Placed>) {
         if let Some(doubted) = self.clock.tick(late) {
             self.release(doubted, batch, into);
         }
     }
 
     /// No frame follows.
-    pub(super) fn finish(&mut self, batch: &mut Batch, into: &mut Vec<Placed>) {
+    pub(crate) fn finish(&mut self, batch: &mut Batch, into: &mut Vec<Placed>) {
         if let Some(back) = self.clock.finish() {
             self.release(Doubted::Jumped { back }, batch, into);
         }
@@ -75,7 +75,7 @@ impl Sequencer {
         });
     }
 
-    pub(super) fn clock(&self) -> &PacketClock {
+    pub(crate) fn clock(&self) -> &PacketClock {
         &self.clock
     }
 }

@@ -58,7 +58,7 @@ impl CloseStyle {
 impl Closing {
     /// Takes in a segment.
     #[inline]
-    pub(super) fn see(&mut self, direction: Direction, tcp: &Tcp, payload: u32) {
+    pub(crate) fn see(&mut self, direction: Direction, tcp: &Tcp, payload: u32) {
         let flags = tcp.flags;
         let rare = TcpFlags::FIN.0 | TcpFlags::SYN.0 | TcpFlags::RST.0;
         if flags.0 & rare == 0 && self.first.is_none() {
@@ -91,7 +91,7 @@ impl Closing {
     }
 
     /// Whether this segment begins another connection after the end of this one.
-    pub(super) fn is_reopened_by(&self, direction: Direction, tcp: &Tcp) -> bool {
+    pub(crate) fn is_reopened_by(&self, direction: Direction, tcp: &Tcp) -> bool {
         let again = *self.opened.of(direction) && *self.initial.of(direction) == tcp.sequence;
         self.is_closed() && tcp.flags.has(TcpFlags::SYN) && !again
     }

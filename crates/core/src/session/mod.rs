@@ -1,0 +1,24 @@
+//! A session is one TCP connection as both of its ends know it: how it was opened, the octets that each
+//! sent in their order, what was sent again, how long acknowledgments took, how it ended.
+//!
+//! [`Sessions`] (`sessions.rs`) takes decoded packets and tells an [`Event`] (`event.rs`) of all that happens;
+//! [`follow`] (`follow.rs`) makes packets of frames for it and accounts for each. What happens in one connection
+//! is in `connection.rs`, with the octets of each direction put in order in `stream.rs` and round trips in
+//! `round_trips.rs`. Who began, when a connection is over and which times are believed is decided in `flow`,
+//! as for flows.
+//!
+//! Nothing is put in for what was not captured: it is told how much is missing. Checksums are not looked at
+//! (where segments are offloaded a capture has none that are right), and neither are fragments of IP put
+//! together.
+
+mod connection;
+mod event;
+mod follow;
+mod round_trips;
+mod sessions;
+mod stream;
+
+pub use event::{Event, EventKind, Loss, Opening, SessionId, Side, Summary};
+pub use follow::{Tally, follow};
+pub use round_trips::RoundTrips;
+pub use sessions::{Counts, Sessions, Settings};
