@@ -82,6 +82,16 @@ fn tags_and_labels() {
 }
 
 #[test]
+fn tags_within_tags_without_end_are_malformed() {
+    let pseudowire = [&[0, 0, 0x11, 64, 0, 0, 0, 0][..], &[9; 12], &[0x88, 0x47]].concat();
+    let session = [&[0x11, 0, 0, 1, 0, 35, 2, 0x81][..], &pseudowire[..20], &[0x88, 0x64]].concat();
+    for (ether_type, level) in [(0x8847, pseudowire), (0x8864, session)] {
+        let frame = ethernet(ether_type, &level.repeat(100_000));
+        assert_eq!(decode(LinkType::ETHERNET, &frame), Err(Undecoded::Malformed));
+    }
+}
+
+#[test]
 fn every_tunnel_and_the_packet_that_carries_it() {
     let inner = inner();
     let bridged = ethernet(0x0800, &inner);

@@ -176,7 +176,8 @@ pub(super) fn ethernet(frame: &[u8], at: usize) -> Result<(Link, Inside), Undeco
     Ok((link, inside))
 }
 
-/// What stands at `at` and is of this EtherType.
+/// What stands at `at` and is of this EtherType. What is in one another here (tags, labels, pseudowires,
+/// PPPoE) is stepped over in one loop: a frame may be 16 MiB of it, and no stack is that deep.
 pub(super) fn of_type(
     frame: &[u8],
     mut at: usize,
@@ -197,8 +198,27 @@ pub(super) fn of_type(
                 ether_type = tag.ether_type().0;
                 at += 4;
             }
-            _ if MPLS.contains(&ether_type) => return mpls(frame, at, link),
-            PPPOE_SESSION => return ppp(frame, at + 6, link),
+            _ if MPLS.contains(&ether_type) => {
+                at = labels(frame, at)?;
+                // Nothing says what is below, so its first bits do (RFC 4928).
+                let [first] = bytes(frame, at)?;
+                match first >> 4 {
+                    4 | 6 => return Ok(Inside::Ip { at }),
+                    // A pseudowire's control word (RFC 4385), and mostly Ethernet behind it.
+                    0 => {
+                        ether_type = number(frame, at + 16)?;
+                        at += 18;
+                        link.vlans = [0; 2];
+                        tags = 0;
+                    }
+                    _ => return Ok(Inside::Other),
+                }
+            }
+            PPPOE_SESSION => {
+                let (protocol, inside) = ppp_protocol(frame, at + 6)?;
+                let Some(known) = ether_type_of_ppp(protocol) else { return Ok(Inside::Other) };
+                (ether_type, at) = (known, inside);
+            }
             MACSEC => return Err(Undecoded::Encrypted),
             FABRIC_PATH => {
                 let inner: [u8; 16] = bytes(frame, at)?;
@@ -224,37 +244,42 @@ pub(super) fn of_type(
 
 /// A PPP packet: a protocol of one byte or two (RFC 1661 section 2), then its payload.
 pub(super) fn ppp(frame: &[u8], at: usize, link: &mut Link) -> Result<Inside, Undecoded> {
-    let [first] = bytes(frame, at)?;
-    // Compressed: the last byte of a protocol is odd, others are even (section 6.5).
-    let (protocol, at) =
-        if first & 1 == 1 { (u16::from(first), at + 1) } else { (number(frame, at)?, at + 2) };
-    match protocol {
-        0x0021 | 0x0057 => Ok(Inside::Ip { at }),
-        // RFC 3032 section 4.1
-        0x0281 | 0x0283 => mpls(frame, at, link),
-        _ => Ok(Inside::Other),
+    let (protocol, at) = ppp_protocol(frame, at)?;
+    match ether_type_of_ppp(protocol) {
+        Some(ether_type) => of_type(frame, at, ether_type, link),
+        None => Ok(Inside::Other),
     }
 }
 
-/// MPLS labels (RFC 3032), and what is below: nothing says what, so its first bits do (RFC 4928).
-fn mpls(frame: &[u8], mut at: usize, link: &mut Link) -> Result<Inside, Undecoded> {
+fn ppp_protocol(frame: &[u8], at: usize) -> Result<(u16, usize), Undecoded> {
+    let [first] = bytes(frame, at)?;
+    // Compressed: the last byte of a protocol is odd, others are even (section 6.5).
+    if first & 1 == 1 {
+        return Ok((u16::from(first), at + 1));
+    }
+    Ok((number(frame, at)?, at + 2))
+}
+
+/// What Ethernet calls what PPP calls so, if flows are made of it.
+fn ether_type_of_ppp(protocol: u16) -> Option<u16> {
+    match protocol {
+        0x0021 => Some(IPV4),
+        0x0057 => Some(IPV6),
+        // RFC 3032 section 4.1
+        0x0281 => Some(MPLS[0]),
+        0x0283 => Some(MPLS[1]),
+        _ => None,
+    }
+}
+
+/// Steps over MPLS labels (RFC 3032).
+fn labels(frame: &[u8], mut at: usize) -> Result<usize, Undecoded> {
     for _ in 0..DEPTH {
         let label: [u8; 4] = bytes(frame, at)?;
         at += 4;
-        if label[2] & 1 == 0 {
-            continue;
+        if label[2] & 1 != 0 {
+            return Ok(at);
         }
-        let [first] = bytes(frame, at)?;
-        return match first >> 4 {
-            4 | 6 => Ok(Inside::Ip { at }),
-            // A pseudowire's control word (RFC 4385), and mostly Ethernet behind it.
-            0 => {
-                let (inner, inside) = ethernet(frame, at + 4)?;
-                link.vlans = inner.vlans;
-                Ok(inside)
-            }
-            _ => Ok(Inside::Other),
-        };
     }
     Err(Undecoded::Malformed)
 }
