@@ -150,6 +150,15 @@ fn what_only_looks_like_a_tunnel_is_the_packet_itself() {
 }
 
 #[test]
+fn padding_is_in_no_tunnel() {
+    let hidden = [&[8, 0, 0, 0, 0, 0, 1, 0][..], &ethernet(0x0800, &inner())].concat();
+    let carrier = ipv4(8, 9, 17, &udp(5555, 4789, b""));
+    let frame = ethernet(0x0800, &[carrier, hidden].concat());
+    let packet = decode(LinkType::ETHERNET, &frame).unwrap();
+    assert_eq!((packet.tunnel, packet.destination_port), (Tunnel::NONE, 4789));
+}
+
+#[test]
 fn extension_headers_lead_to_the_transport() {
     let datagram = udp(1000, 53, b"query");
     // Hop-by-hop, routing, destination options, an atomic fragment, authentication.

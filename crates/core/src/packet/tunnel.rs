@@ -65,6 +65,8 @@ pub(super) fn open(packet: &Packet, frame: &[u8]) -> Option<Packet> {
     if matches!(packet.fragment, Some(Fragment { .. })) {
         return None;
     }
+    // What is inside ends where that does: behind it is padding, whatever it looks like.
+    let frame = frame.get(..packet.payload.1 as usize)?;
     let at = packet.payload.0 as usize;
     match packet.protocol {
         Protocol(4 | 41) => carried(packet, frame, Tunnel::IP_IN_IP, 0, Carried::Packet { at }),
