@@ -6,7 +6,9 @@
 use std::fmt;
 
 use etherparse::{Ethernet2HeaderSlice, SingleVlanSlice};
+use serde::{Serialize, Serializer};
 
+use super::trace::{Header, Trace};
 use super::{DEPTH, Undecoded, bytes, number};
 
 /// What kind of frames a capture has.
@@ -55,6 +57,12 @@ impl fmt::Display for MacAddress {
     }
 }
 
+impl Serialize for MacAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// What the link layer says of a frame; what it does not say is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -80,19 +88,24 @@ const IPV6: u16 = 0x86dd;
 /// Customer tag, service tag (802.1ad), and what was used before that was agreed.
 const VLANS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 const MPLS: [u16; 2] = [0x8847, 0x8848];
+/// No IP, but the layer beside it: only a trace is told of it.
+const ARP: u16 = 0x0806;
 const PPPOE_SESSION: u16 = 0x8864;
 const MACSEC: u16 = 0x88e5;
 /// Cisco's FabricPath: a tag of two bytes, and the frame that it carries.
 const FABRIC_PATH: u16 = 0x8903;
 
 /// Opens the frame of a capture.
-pub(super) fn open(link_type: LinkType, frame: &[u8]) -> Result<(Link, Inside), Undecoded> {
+pub(super) fn open(
+    link_type: LinkType,
+    frame: &[u8],
+    trace: &mut impl Trace,
+) -> Result<(Link, Inside), Undecoded> {
     let mut link = Link::default();
     let ip = |at| Ok((link, Inside::Ip { at }));
     let inside = match link_type {
         LinkType::ETHERNET => {
-            let (opened, inside) = ethernet(frame, 0)?;
-            return Ok((opened, inside));
+            return ethernet(frame, 0, trace);
         }
         // 12 and 14 are DLT_RAW of some systems.
         LinkType::RAW | LinkType::IPV4 | LinkType::IPV6 | LinkType(12 | 14) => return ip(0),
@@ -101,6 +114,7 @@ pub(super) fn open(link_type: LinkType, frame: &[u8]) -> Result<(Link, Inside), 
             // AF_INET, is one of another in the other byte order.
             let family: [u8; 4] = bytes(frame, 0)?;
             let family = u32::from_le_bytes(family).min(u32::from_be_bytes(family));
+            trace.header(Header::Loopback, 0, 4);
             if matches!(family, 2 | 10 | 24 | 28 | 30) {
                 Inside::Ip { at: 4 }
             } else {
@@ -110,34 +124,35 @@ pub(super) fn open(link_type: LinkType, frame: &[u8]) -> Result<(Link, Inside), 
         LinkType::PPP | LinkType::PPP_HDLC => {
             let start: [u8; 2] = bytes(frame, 0)?;
             match start {
-                [0xff, 0x03] => ppp(frame, 2, &mut link)?,
+                [0xff, 0x03] => {
+                    trace.header(Header::Hdlc, 0, 2);
+                    ppp(frame, 2, &mut link, trace)?
+                }
                 // Cisco's framing, which captures of either type have.
-                [0x0f | 0x8f, 0x00] => of_type(frame, 4, number(frame, 2)?, &mut link)?,
-                _ => ppp(frame, 0, &mut link)?,
+                [0x0f | 0x8f, 0x00] => hdlc(frame, &mut link, trace)?,
+                _ => ppp(frame, 0, &mut link, trace)?,
             }
         }
-        LinkType::PPP_ETHER => ppp(frame, 6, &mut link)?,
-        LinkType::C_HDLC => of_type(frame, 4, number(frame, 2)?, &mut link)?,
+        LinkType::PPP_ETHER => of_type(frame, 0, PPPOE_SESSION, &mut link, trace)?,
+        LinkType::C_HDLC => hdlc(frame, &mut link, trace)?,
         LinkType::LINUX_SLL => {
             let header: [u8; 16] = bytes(frame, 0)?;
             if header[4..6] == [0, 6] {
                 link.source = MacAddress(bytes(frame, 6)?);
             }
-            cooked(frame, 16, [header[2], header[3]], number(frame, 14)?, &mut link)?
+            trace.header(Header::Sll, 0, 16);
+            cooked(frame, 16, [header[2], header[3]], number(frame, 14)?, &mut link, trace)?
         }
         LinkType::LINUX_SLL2 => {
             let header: [u8; 20] = bytes(frame, 0)?;
             if header[11] == 6 {
                 link.source = MacAddress(bytes(frame, 12)?);
             }
-            cooked(frame, 20, [header[8], header[9]], number(frame, 0)?, &mut link)?
+            trace.header(Header::Sll2, 0, 20);
+            cooked(frame, 20, [header[8], header[9]], number(frame, 0)?, &mut link, trace)?
         }
-        LinkType::IEEE802_11 => wireless(frame, 0, &mut link)?,
-        LinkType::IEEE802_11_RADIOTAP => {
-            // Version, padding, and the length of it all in little-endian.
-            let [_, _, low, high] = bytes(frame, 0)?;
-            wireless(frame, usize::from(u16::from_le_bytes([low, high])), &mut link)?
-        }
+        LinkType::IEEE802_11 => wireless(frame, 0, &mut link, trace)?,
+        LinkType::IEEE802_11_RADIOTAP => radiotap(frame, 0, &mut link, trace)?,
         _ => return Err(Undecoded::LinkType),
     };
     Ok((link, inside))
@@ -151,20 +166,29 @@ fn cooked(
     hardware: [u8; 2],
     protocol: u16,
     link: &mut Link,
+    trace: &mut impl Trace,
 ) -> Result<Inside, Undecoded> {
     match u16::from_be_bytes(hardware) {
         824 => Ok(Inside::Other),
-        801 => wireless(frame, at, link),
-        803 => {
-            let length = bytes(frame, at + 2).map(u16::from_le_bytes)?;
-            wireless(frame, at + usize::from(length), link)
-        }
-        _ => of_type(frame, at, protocol, link),
+        801 => wireless(frame, at, link, trace),
+        803 => radiotap(frame, at, link, trace),
+        _ => of_type(frame, at, protocol, link, trace),
     }
 }
 
+/// Cisco's HDLC: an address, a control octet and an EtherType.
+fn hdlc(frame: &[u8], link: &mut Link, trace: &mut impl Trace) -> Result<Inside, Undecoded> {
+    let ether_type = number(frame, 2)?;
+    trace.header(Header::Hdlc, 0, 4);
+    of_type(frame, 4, ether_type, link, trace)
+}
+
 /// An Ethernet frame that begins at `at`.
-pub(super) fn ethernet(frame: &[u8], at: usize) -> Result<(Link, Inside), Undecoded> {
+pub(super) fn ethernet(
+    frame: &[u8],
+    at: usize,
+    trace: &mut impl Trace,
+) -> Result<(Link, Inside), Undecoded> {
     let from = frame.get(at..).ok_or(Undecoded::CapturedShort)?;
     let header = Ethernet2HeaderSlice::from_slice(from).map_err(|_| Undecoded::CapturedShort)?;
     let mut link = Link {
@@ -172,7 +196,8 @@ pub(super) fn ethernet(frame: &[u8], at: usize) -> Result<(Link, Inside), Undeco
         destination: MacAddress(header.destination()),
         vlans: [0; 2],
     };
-    let inside = of_type(frame, at + 14, header.ether_type().0, &mut link)?;
+    trace.header(Header::Ethernet, at, 14);
+    let inside = of_type(frame, at + 14, header.ether_type().0, &mut link, trace)?;
     Ok((link, inside))
 }
 
@@ -183,6 +208,7 @@ pub(super) fn of_type(
     mut at: usize,
     mut ether_type: u16,
     link: &mut Link,
+    trace: &mut impl Trace,
 ) -> Result<Inside, Undecoded> {
     let mut tags = 0;
     for _ in 0..DEPTH {
@@ -196,10 +222,11 @@ pub(super) fn of_type(
                 link.vlans[usize::from(tags > 0)] = tag.vlan_identifier().value();
                 tags += 1;
                 ether_type = tag.ether_type().0;
+                trace.header(Header::Tag, at, 4);
                 at += 4;
             }
             _ if MPLS.contains(&ether_type) => {
-                at = labels(frame, at)?;
+                at = labels(frame, at, trace)?;
                 // Nothing says what is below, so its first bits do (RFC 4928).
                 let [first] = bytes(frame, at)?;
                 match first >> 4 {
@@ -207,6 +234,8 @@ pub(super) fn of_type(
                     // A pseudowire's control word (RFC 4385), and mostly Ethernet behind it.
                     0 => {
                         ether_type = number(frame, at + 16)?;
+                        trace.header(Header::ControlWord, at, 4);
+                        trace.header(Header::Ethernet, at + 4, 14);
                         at += 18;
                         link.vlans = [0; 2];
                         tags = 0;
@@ -216,6 +245,8 @@ pub(super) fn of_type(
             }
             PPPOE_SESSION => {
                 let (protocol, inside) = ppp_protocol(frame, at + 6)?;
+                trace.header(Header::Pppoe, at, 6);
+                trace.header(Header::Ppp, at + 6, inside - at - 6);
                 let Some(known) = ether_type_of_ppp(protocol) else { return Ok(Inside::Other) };
                 (ether_type, at) = (known, inside);
             }
@@ -226,6 +257,7 @@ pub(super) fn of_type(
                 link.destination = MacAddress(address(2));
                 link.source = MacAddress(address(8));
                 ether_type = u16::from_be_bytes([inner[14], inner[15]]);
+                trace.header(Header::FabricPath, at, 16);
                 at += 16;
             }
             // A length: IEEE 802.2 follows. RFC 1042: SNAP with the organisation 0, then the EtherType.
@@ -234,7 +266,12 @@ pub(super) fn of_type(
                     return Ok(Inside::Other);
                 };
                 ether_type = number(frame, at + 6)?;
+                trace.header(Header::Snap, at, 8);
                 at += 8;
+            }
+            ARP => {
+                trace.header(Header::Arp, at, 28);
+                return Ok(Inside::Other);
             }
             _ => return Ok(Inside::Other),
         }
@@ -243,10 +280,16 @@ pub(super) fn of_type(
 }
 
 /// A PPP packet: a protocol of one byte or two (RFC 1661 section 2), then its payload.
-pub(super) fn ppp(frame: &[u8], at: usize, link: &mut Link) -> Result<Inside, Undecoded> {
-    let (protocol, at) = ppp_protocol(frame, at)?;
+pub(super) fn ppp(
+    frame: &[u8],
+    at: usize,
+    link: &mut Link,
+    trace: &mut impl Trace,
+) -> Result<Inside, Undecoded> {
+    let (protocol, inside) = ppp_protocol(frame, at)?;
+    trace.header(Header::Ppp, at, inside - at);
     match ether_type_of_ppp(protocol) {
-        Some(ether_type) => of_type(frame, at, ether_type, link),
+        Some(ether_type) => of_type(frame, inside, ether_type, link, trace),
         None => Ok(Inside::Other),
     }
 }
@@ -273,9 +316,10 @@ fn ether_type_of_ppp(protocol: u16) -> Option<u16> {
 }
 
 /// Steps over MPLS labels (RFC 3032).
-fn labels(frame: &[u8], mut at: usize) -> Result<usize, Undecoded> {
+fn labels(frame: &[u8], mut at: usize, trace: &mut impl Trace) -> Result<usize, Undecoded> {
     for _ in 0..DEPTH {
         let label: [u8; 4] = bytes(frame, at)?;
+        trace.header(Header::Label, at, 4);
         at += 4;
         if label[2] & 1 != 0 {
             return Ok(at);
@@ -284,8 +328,27 @@ fn labels(frame: &[u8], mut at: usize) -> Result<usize, Undecoded> {
     Err(Undecoded::Malformed)
 }
 
+/// What was measured of an 802.11 frame, and the frame: version, padding, and the length of it all in
+/// little-endian.
+fn radiotap(
+    frame: &[u8],
+    at: usize,
+    link: &mut Link,
+    trace: &mut impl Trace,
+) -> Result<Inside, Undecoded> {
+    let [_, _, low, high] = bytes(frame, at)?;
+    let length = usize::from(u16::from_le_bytes([low, high]));
+    trace.header(Header::Radiotap, at, length);
+    wireless(frame, at + length, link, trace)
+}
+
 /// An 802.11 frame (IEEE 802.11-2020, section 9.2.3). Only data frames carry packets.
-fn wireless(frame: &[u8], at: usize, link: &mut Link) -> Result<Inside, Undecoded> {
+fn wireless(
+    frame: &[u8],
+    at: usize,
+    link: &mut Link,
+    trace: &mut impl Trace,
+) -> Result<Inside, Undecoded> {
     let [control, flags] = bytes(frame, at)?;
     let (is_data, no_data) = (control & 0x0c == 0x08, control & 0x40 != 0);
     if control & 3 != 0 || !is_data || no_data {
@@ -314,5 +377,6 @@ fn wireless(frame: &[u8], at: usize, link: &mut Link) -> Result<Inside, Undecode
         // The order bit: a field for high throughput.
         header += if flags & 0x80 != 0 { 4 } else { 0 };
     }
-    of_type(frame, at + header, 0, link)
+    trace.header(Header::Wireless, at, header);
+    of_type(frame, at + header, 0, link, trace)
 }

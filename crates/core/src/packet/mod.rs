@@ -1,7 +1,7 @@
 //! A packet is one IP packet of a captured frame: who sent it to whom, its lengths, and what its
 //! transport header says.
 //!
-//! This folder is the only place that knows the header parser (etherparse). It takes a frame apart from
+//! This folder and `layers` are the only places that know the header parser (etherparse). This one takes a frame apart from
 //! the outside in: `link.rs` (the link layer and its tags), `network.rs` (IP and its extension headers),
 //! `tunnel.rs` (packets within packets), `transport.rs`. Which of several nested packets is the one that
 //! flows are made of is a choice of [`Decoder`]: the innermost, or the outermost.
@@ -12,13 +12,15 @@
 mod batch;
 mod fragments;
 mod link;
-mod network;
+pub(crate) mod network;
+pub(crate) mod trace;
 mod transport;
 mod tunnel;
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::key::{Endpoint, FlowKey, Protocol, Timestamp};
+use trace::Trace;
 
 pub use batch::{Batch, Frame};
 pub use fragments::Fragments;
@@ -225,7 +227,7 @@ impl Default for Decoder {
 
 /// How many packets within packets are looked into, and how many tags and labels in front of one: more
 /// than any network stacks, few enough that a made-up frame costs no time.
-const DEPTH: usize = 16;
+pub(crate) const DEPTH: usize = 16;
 
 impl Decoder {
     /// Takes a frame apart. `wire` is how long it was before the capture cut it; one that is shorter than
@@ -256,19 +258,32 @@ impl Decoder {
         wire: u32,
         packet: &mut Packet,
     ) -> Result<(), Undecoded> {
+        self.follow(link_type, time, (frame, wire), packet, &mut ())
+    }
+
+    /// The same, and a trace is told of every header on the way.
+    #[inline]
+    pub(crate) fn follow(
+        self,
+        link_type: LinkType,
+        time: Timestamp,
+        (frame, wire): (&[u8], u32),
+        packet: &mut Packet,
+        trace: &mut impl Trace,
+    ) -> Result<(), Undecoded> {
         let captured = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let truncated = captured < wire;
         let lengths =
             Lengths { wire: wire.max(captured), captured, truncated, ..Lengths::default() };
-        let (link, inside) = link::open(link_type, frame)?;
+        let (link, inside) = link::open(link_type, frame, trace)?;
         let at = match inside {
             link::Inside::Ip { at } => at,
             link::Inside::Other => return Err(Undecoded::NotIp),
         };
-        network::open(Whole { time, lengths, link }, frame, at, packet)?;
+        network::open(Whole { time, lengths, link }, frame, at, packet, trace)?;
         if self.tunnels {
             for _ in 0..DEPTH {
-                match tunnel::open(packet, frame) {
+                match tunnel::open(packet, frame, trace) {
                     Some(inner) => *packet = inner,
                     None => break,
                 }
@@ -287,12 +302,12 @@ struct Whole {
 }
 
 /// So many bytes at this place of a frame.
-fn bytes<const N: usize>(frame: &[u8], at: usize) -> Result<[u8; N], Undecoded> {
+pub(crate) fn bytes<const N: usize>(frame: &[u8], at: usize) -> Result<[u8; N], Undecoded> {
     let from = frame.get(at..).ok_or(Undecoded::CapturedShort)?;
     from.first_chunk().copied().ok_or(Undecoded::CapturedShort)
 }
 
 /// The number of 16 bits at this place of a frame.
-fn number(frame: &[u8], at: usize) -> Result<u16, Undecoded> {
+pub(crate) fn number(frame: &[u8], at: usize) -> Result<u16, Undecoded> {
     bytes(frame, at).map(u16::from_be_bytes)
 }

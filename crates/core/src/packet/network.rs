@@ -6,6 +6,7 @@ use etherparse::{
     err::{ip_auth, ipv4, ipv6},
 };
 
+use super::trace::{Header, Trace};
 use super::{Address, DEPTH, Packet, Transport, Tunnel, Undecoded, Whole, bytes, transport};
 
 /// A part of a packet that was too long for a link (RFC 791 section 3.2, RFC 8200 section 4.5).
@@ -21,14 +22,14 @@ pub struct Fragment {
 
 /// Behind the header of IP come these before the transport's (RFC 8200 section 4.1, IANA's "IPv6
 /// Extension Header Types").
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
-const MOBILITY: u8 = 135;
-const HOST_IDENTITY: u8 = 139;
-const SHIM6: u8 = 140;
+pub(crate) const HOP_BY_HOP: u8 = 0;
+pub(crate) const ROUTING: u8 = 43;
+pub(crate) const FRAGMENT: u8 = 44;
+pub(crate) const AUTHENTICATION: u8 = 51;
+pub(crate) const DESTINATION_OPTIONS: u8 = 60;
+pub(crate) const MOBILITY: u8 = 135;
+pub(crate) const HOST_IDENTITY: u8 = 139;
+pub(crate) const SHIM6: u8 = 140;
 
 /// Opens the IP packet at `at`, into `packet`. Filled in place: a packet is several cache lines long, and
 /// handing it from one to the next took as long as reading the headers.
@@ -38,11 +39,12 @@ pub(super) fn open(
     frame: &[u8],
     at: usize,
     packet: &mut Packet,
+    trace: &mut impl Trace,
 ) -> Result<(), Undecoded> {
     let from = frame.get(at..).ok_or(Undecoded::CapturedShort)?;
     match from.first().map(|first| first >> 4) {
-        Some(4) => v4(whole, frame, at, from, packet),
-        Some(6) => v6(whole, frame, at, from, packet),
+        Some(4) => v4(whole, frame, at, from, packet, trace),
+        Some(6) => v6(whole, frame, at, from, packet, trace),
         Some(_) => Err(Undecoded::Malformed),
         None => Err(Undecoded::CapturedShort),
     }
@@ -55,6 +57,7 @@ fn v4(
     at: usize,
     from: &[u8],
     packet: &mut Packet,
+    trace: &mut impl Trace,
 ) -> Result<(), Undecoded> {
     let header = Ipv4HeaderSlice::from_slice(from).map_err(|error| match error {
         ipv4::HeaderSliceError::Len(_) => Undecoded::CapturedShort,
@@ -76,6 +79,7 @@ fn v4(
         more,
     });
     let [_, traffic_class] = bytes(from, 0)?;
+    trace.header(Header::Ipv4(ip), at, header.slice().len());
     begin(packet, whole, 4, (ip, on_wire));
     packet.source = Address::v4(header.source());
     packet.destination = Address::v4(header.destination());
@@ -85,9 +89,12 @@ fn v4(
     let next = Next { protocol: header.protocol().0, at: at + header.slice().len() };
     // Authentication is the only one that IPv4 has (RFC 4302), and it is part of what is fragmented.
     let first = fragment.is_none_or(|fragment| fragment.offset == 0);
-    let next =
-        if next.protocol == AUTHENTICATION && first { authentication(frame, next)? } else { next };
-    transport::open(packet, frame, at, next)
+    let next = if next.protocol == AUTHENTICATION && first {
+        authentication(frame, next, trace)?
+    } else {
+        next
+    };
+    transport::open(packet, frame, at, next, trace)
 }
 
 #[inline]
@@ -97,6 +104,7 @@ fn v6(
     at: usize,
     from: &[u8],
     packet: &mut Packet,
+    trace: &mut impl Trace,
 ) -> Result<(), Undecoded> {
     let header = Ipv6HeaderSlice::from_slice(from).map_err(|error| match error {
         ipv6::HeaderSliceError::Len(_) => Undecoded::CapturedShort,
@@ -111,13 +119,14 @@ fn v6(
         some => u32::from(some),
     };
     let ip = 40 + payload;
+    trace.header(Header::Ipv6(ip), at, 40);
     begin(packet, whole, 6, (ip, on_wire));
     packet.source = Address::v6(header.source());
     packet.destination = Address::v6(header.destination());
     packet.traffic_class = header.traffic_class();
     packet.hop_limit = header.hop_limit();
-    let next = extensions(packet, frame, next)?;
-    transport::open(packet, frame, at, next)
+    let next = extensions(packet, frame, next, trace)?;
+    transport::open(packet, frame, at, next, trace)
 }
 
 /// What does not come from the header. A packet is filled again and again: all of it must be said.
@@ -144,7 +153,12 @@ pub(super) struct Next {
 }
 
 /// Steps over the extension headers of IPv6.
-fn extensions(packet: &mut Packet, frame: &[u8], mut next: Next) -> Result<Next, Undecoded> {
+fn extensions(
+    packet: &mut Packet,
+    frame: &[u8],
+    mut next: Next,
+    trace: &mut impl Trace,
+) -> Result<Next, Undecoded> {
     for _ in 0..DEPTH {
         let from = frame.get(next.at..).unwrap_or_default();
         match next.protocol {
@@ -152,11 +166,13 @@ fn extensions(packet: &mut Packet, frame: &[u8], mut next: Next) -> Result<Next,
                 let header = Ipv6RawExtHeaderSlice::from_slice(from);
                 let header = header.map_err(|_| Undecoded::CapturedShort)?;
                 let length = header.slice().len();
+                trace.header(Header::Extension(next.protocol), next.at, length);
                 next = Next { protocol: header.next_header().0, at: next.at + length };
             }
             FRAGMENT => {
                 let header = Ipv6FragmentHeaderSlice::from_slice(from);
                 let header = header.map_err(|_| Undecoded::CapturedShort)?;
+                trace.header(Header::Extension(FRAGMENT), next.at, header.slice().len());
                 next =
                     Next { protocol: header.next_header().0, at: next.at + header.slice().len() };
                 let offset = u32::from(header.fragment_offset().value()) * 8;
@@ -172,20 +188,22 @@ fn extensions(packet: &mut Packet, frame: &[u8], mut next: Next) -> Result<Next,
                     return Ok(next);
                 }
             }
-            AUTHENTICATION => next = authentication(frame, next)?,
+            AUTHENTICATION => next = authentication(frame, next, trace)?,
             _ => return Ok(next),
         }
     }
     Err(Undecoded::Malformed)
 }
 
-fn authentication(frame: &[u8], next: Next) -> Result<Next, Undecoded> {
+fn authentication(frame: &[u8], next: Next, trace: &mut impl Trace) -> Result<Next, Undecoded> {
     let from = frame.get(next.at..).unwrap_or_default();
     let header = IpAuthHeaderSlice::from_slice(from).map_err(|error| match error {
         ip_auth::HeaderSliceError::Len(_) => Undecoded::CapturedShort,
         ip_auth::HeaderSliceError::Content(_) => Undecoded::Malformed,
     })?;
-    Ok(Next { protocol: header.next_header().0, at: next.at + header.slice().len() })
+    let length = header.slice().len();
+    trace.header(Header::Extension(AUTHENTICATION), next.at, length);
+    Ok(Next { protocol: header.next_header().0, at: next.at + length })
 }
 
 /// A place in a frame, which is never longer than a capture file's 32 bits say.

@@ -2,7 +2,10 @@
 
 use etherparse::{TcpHeaderSlice, UdpHeaderSlice, err::tcp::HeaderSliceError};
 
+use serde::{Serialize, Serializer};
+
 use super::network::{Next, index};
+use super::trace::{Header, Trace};
 use super::{Packet, Undecoded, bytes, number};
 use crate::key::Protocol;
 
@@ -44,6 +47,15 @@ impl TcpFlags {
     #[must_use]
     pub const fn accepts(self) -> bool {
         self.has(Self(Self::SYN.0 | Self::ACK.0))
+    }
+}
+
+/// The names of those that are set.
+impl Serialize for TcpFlags {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let names = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
+        let set = names.into_iter().enumerate().filter(|(bit, _)| self.0 >> bit & 1 != 0);
+        serializer.collect_seq(set.map(|(_, name)| name))
     }
 }
 
@@ -97,6 +109,7 @@ pub(super) fn open(
     frame: &[u8],
     ip_at: usize,
     next: Next,
+    trace: &mut impl Trace,
 ) -> Result<(), Undecoded> {
     let Next { protocol, at } = next;
     let end = index(ip_at).saturating_add(packet.lengths.ip);
@@ -109,6 +122,9 @@ pub(super) fn open(
         ports(packet, frame, at, transport)?
     };
     packet.lengths.payload = transport.checked_sub(header).ok_or(Undecoded::Malformed)?;
+    if packet.transport != Transport::Other {
+        trace.header(Header::Transport(packet.protocol), at, header as usize);
+    }
     let captured = packet.lengths.captured;
     let start = index(at).saturating_add(header);
     packet.payload = (start.min(captured), end.min(captured));
