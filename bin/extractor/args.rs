@@ -29,6 +29,7 @@ Examples:
   extractor --history web1.history web1.pcap      the same, of a capture that was made before
   extractor columns --preset cic                  what the columns mean
   extractor sessions capture.pcap                 what happens in TCP connections
+  extractor packets --count 10 day.pcapng.zst     the layers of each packet
 
 Exit codes: 0 done, 1 a capture is damaged (the flows in front of that place are written) or a file or
 interface cannot be read or written, 2 wrong arguments, 3 a tracker does not answer, 4 no trust between
@@ -196,6 +197,8 @@ pub(crate) enum Command {
     Columns(ColumnsArgs),
     /// List the interfaces that can be captured.
     Interfaces(InterfacesArgs),
+    /// Print the layers of each packet, from the outside in.
+    Packets(PacketsArgs),
     /// Tell what happens in TCP connections: opened, data, sent again, reset, over.
     Sessions(SessionsArgs),
 }
@@ -253,6 +256,26 @@ pub(crate) struct InterfacesArgs {
     /// Print a JSON object for each interface, a line each.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `extractor packets`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PacketsArgs {
+    /// Where frames come from.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
+    /// Stop after so many packets.
+    #[arg(short, long, value_name = "PACKETS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// Print a JSON object for each packet, a line each: every layer is the `payload` of the one around it.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print the captured octets too.
+    #[arg(long)]
+    pub(crate) bytes: bool,
 }
 
 /// `extractor columns`.

@@ -1,6 +1,6 @@
 //! `extractor FILE...|INTERFACE...` makes bidirectional flows with statistical features of packets;
 //! `extractor columns` says what they are, `extractor interfaces` where packets can be taken from;
-//! `extractor sessions` tells what happens in TCP connections.
+//! `extractor sessions` tells what happens in TCP connections, `extractor packets` what is in packets.
 //!
 //! A program is a page: arguments, run, exit code.
 
@@ -12,6 +12,7 @@ mod following;
 mod host;
 mod interfaces;
 mod output;
+mod packets;
 mod processes;
 mod report;
 mod run;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Some(Command::Columns(columns)) => columns::print(columns),
         Some(Command::Interfaces(interfaces)) => interfaces::list(interfaces),
         Some(Command::Sessions(args)) => sessions::run(args),
+        Some(Command::Packets(packets)) => packets::print(packets),
         None => run::run(&args),
     };
     match done {
