@@ -21,6 +21,7 @@ use procflow_core::features::Accounting;
 Examples:
   extractor capture.pcap                          rows of CSV on standard output
   extractor -o flows.jsonl day.pcapng.zst         rows of JSON in a file
+  extractor -o flows.parquet day.pcap             typed columns, to be read once it is whole
   extractor --preset cic -o flows.csv a.pcap b.pcap
                                                   files that follow one another are one capture
   tcpdump -w - ... | extractor -                  what another program captures
@@ -45,7 +46,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
 
-    /// Where rows go: a file that ends in .csv or .jsonl, or - for CSV on standard output.
+    /// Where rows go: a file that ends in .csv, .jsonl or .parquet, or - for CSV on standard output.
     #[arg(short, long, value_name = "OUT", default_value = "-")]
     pub(crate) output: PathBuf,
 

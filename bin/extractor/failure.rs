@@ -54,7 +54,7 @@ pub(crate) enum Failure {
     NoColumn(String),
     #[error("--columns has {0:?} twice")]
     Twice(String),
-    #[error("{}: what ends neither in .csv nor in .jsonl is not known; - is standard output", .0.display())]
+    #[error("{}: only what ends in .csv, .jsonl or .parquet is known; - is standard output", .0.display())]
     NoFormat(PathBuf),
 }
 

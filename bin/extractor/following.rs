@@ -6,9 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use procflow_core::flow::{Make, Record, Settings};
-use procflow_core::rows::Rows;
 
-use crate::output::{AsRows, Output};
+use crate::output::{AsRows, Made, Output};
 use crate::processes::{Processes, name};
 use crate::stop::Stop;
 
@@ -87,7 +86,7 @@ fn write(
             waiting.push_front((record, since));
             break;
         }
-        let mut made = Rows::default();
+        let mut made = Made::default();
         make.make(record, &mut made);
         enough |= output.take(&made, 0).is_break();
     }

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use procflow_core::features::{Column, column, process_columns};
 use procflow_core::flow::{AsTheyAre, Record, Settings, meter};
 use procflow_core::packet::{Batch, Decoder};
-use procflow_core::rows::Rows;
 
 use crate::args::Args;
 use crate::failure::Failure;
 use crate::following::follow;
-use crate::output::Output;
+use crate::output::{Made, Output};
 use crate::processes::Processes;
 use crate::report::Report;
 use crate::source::Source;
@@ -53,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         })
     } else {
         let rows = output.rows(processes.as_ref().map(Processes::join));
-        let take = |made: &Rows, index: usize| {
+        let take = |made: &Made, index: usize| {
             if output.take(made, index).is_break() {
                 stop.want();
             }

@@ -157,6 +157,15 @@ fn json_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// A value as text and nothing around it: what a format without a rule for it can hold.
+pub fn plain_text(value: &Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Value::List(numbers) => list(*numbers, out),
+        other => plain(other, out),
+    }
+}
+
 /// Numbers and addresses, which look alike in all formats.
 fn plain(value: &Value<'_>, out: &mut Vec<u8>) {
     let mut whole = itoa::Buffer::new();
@@ -221,6 +230,20 @@ mod tests {
         csv(value.clone(), &mut in_csv);
         json(value, &mut in_json);
         (String::from_utf8(in_csv).unwrap(), String::from_utf8(in_json).unwrap())
+    }
+
+    #[test]
+    fn a_value_by_itself_has_nothing_around_it() {
+        for (value, expected) in [
+            (Value::text("a,\"b\"\n"), "a,\"b\"\n"),
+            (Value::List(List::Pair([1, 2])), "[1,2]"),
+            (Value::Hex(&[2, 255]), "02:ff"),
+            (Value::Null, ""),
+        ] {
+            let mut text = Vec::new();
+            plain_text(&value, &mut text);
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
     }
 
     #[test]

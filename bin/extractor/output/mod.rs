@@ -1,0 +1,197 @@
+//! Where rows go: a file, under its name only when it is whole, or standard output.
+
+mod parquet;
+mod text;
+mod unfinished;
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use procflow_binding::Join;
+use procflow_core::features::Column;
+use procflow_core::flow::{Make, Record};
+use procflow_core::rows::{self, Rows};
+
+use crate::failure::Failure;
+use crate::processes;
+
+use parquet::{Cells, Parquet};
+use text::Text;
+use unfinished::Unfinished;
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Text(rows::Format),
+    Parquet,
+}
+
+impl Format {
+    /// The format of a file, by its name.
+    fn of(path: &Path) -> Result<Self, Failure> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("csv") => Ok(Self::Text(rows::Format::Csv)),
+            Some("jsonl") => Ok(Self::Text(rows::Format::JsonLines)),
+            Some("parquet") => Ok(Self::Parquet),
+            _ => Err(Failure::NoFormat(path.to_owned())),
+        }
+    }
+}
+
+/// Makes rows of records.
+pub(crate) struct AsRows<'a> {
+    columns: Vec<Column>,
+    /// None if nobody wants them.
+    format: Option<Format>,
+    /// Who says which process it was, if somebody does.
+    join: Option<Join<'a>>,
+}
+
+/// Rows, as text or as values: one of both.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    text: Rows,
+    cells: Cells,
+}
+
+impl Make for AsRows<'_> {
+    type Made = Made;
+
+    fn make(&self, mut record: Record, made: &mut Made) {
+        if let Some(join) = &self.join {
+            processes::name(join, &mut record);
+        }
+        match self.format {
+            Some(Format::Text(format)) => made.text.add(format, &self.columns, &record),
+            Some(Format::Parquet) => made.cells.add(&self.columns, &record),
+            None => {}
+        }
+    }
+}
+
+/// Takes rows and writes them.
+pub(crate) struct Output {
+    columns: Vec<Column>,
+    format: Format,
+    number: u64,
+    sink: Sink,
+    /// Why writing failed; nothing more is written then.
+    failed: Option<Failure>,
+}
+
+enum Sink {
+    Nowhere,
+    Stdout(Text<io::Stdout>),
+    File { path: PathBuf, unfinished: Unfinished, writer: Writer },
+}
+
+/// What writes a file.
+enum Writer {
+    Text(Text<File>),
+    Parquet(Box<Parquet<File>>),
+}
+
+impl Writer {
+    fn begin(format: Format, columns: &[Column], file: File) -> io::Result<Self> {
+        match format {
+            Format::Text(format) => Ok(Self::Text(Text::begin(format, columns, file))),
+            Format::Parquet => Ok(Self::Parquet(Box::new(Parquet::begin(columns, file)?))),
+        }
+    }
+
+    fn add(&mut self, made: &Made, index: usize, number: u64) -> io::Result<()> {
+        match self {
+            Self::Text(text) => text.add(&made.text, index, number),
+            Self::Parquet(parquet) => parquet.add(&made.cells, index, number),
+        }
+    }
+
+    fn finish(self) -> io::Result<File> {
+        match self {
+            Self::Text(text) => text.finish(),
+            Self::Parquet(parquet) => parquet.finish(),
+        }
+    }
+}
+
+impl Output {
+    /// Rows of these columns; without a path they are made and go nowhere.
+    pub(crate) fn begin(columns: Vec<Column>, path: Option<&Path>) -> Result<Self, Failure> {
+        let csv = rows::Format::Csv;
+        let (sink, format) = match path {
+            None => (Sink::Nowhere, Format::Text(csv)),
+            Some(path) if path == Path::new("-") => {
+                let text = Text::begin(csv, &columns, io::stdout());
+                (Sink::Stdout(text), Format::Text(csv))
+            }
+            Some(path) => {
+                let format = Format::of(path)?;
+                let (unfinished, file) = Unfinished::beside(path)?;
+                let writer = Writer::begin(format, &columns, file).map_err(|source| {
+                    Failure::Output { path: unfinished.path().to_owned(), source }
+                })?;
+                (Sink::File { path: path.to_owned(), unfinished, writer }, format)
+            }
+        };
+        Ok(Self { columns, format, number: 0, sink, failed: None })
+    }
+
+    /// Writes each row when it is there: somebody waits for it. A Parquet file is not to be read before it
+    /// is whole all the same.
+    pub(crate) fn write_at_once(&mut self) {
+        match &mut self.sink {
+            Sink::Stdout(text) => text.write_at_once(),
+            Sink::File { writer: Writer::Text(text), .. } => text.write_at_once(),
+            _ => {}
+        }
+    }
+
+    /// What makes the rows, with the processes that this join names.
+    pub(crate) fn rows<'a>(&self, join: Option<Join<'a>>) -> AsRows<'a> {
+        let format = Some(self.format).filter(|_| !matches!(self.sink, Sink::Nowhere));
+        AsRows { columns: self.columns.clone(), format, join }
+    }
+
+    /// Adds one of the rows. It is over when nobody reads them, or they cannot be written; why is told at
+    /// the end.
+    pub(crate) fn take(&mut self, made: &Made, index: usize) -> ControlFlow<()> {
+        if self.failed.is_none() {
+            let added = match &mut self.sink {
+                Sink::Nowhere => Ok(()),
+                Sink::Stdout(text) => {
+                    text.add(&made.text, index, self.number).map_err(Failure::Stdout)
+                }
+                Sink::File { unfinished, writer, .. } => {
+                    writer.add(made, index, self.number).map_err(|source| Failure::Output {
+                        path: unfinished.path().to_owned(),
+                        source,
+                    })
+                }
+            };
+            self.failed = added.err();
+        }
+        self.number += 1;
+        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Writes what is left, and gives a file its name.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let done = match (self.failed, self.sink) {
+            (Some(failure), _) => Err(failure),
+            (None, Sink::Nowhere) => Ok(()),
+            (None, Sink::Stdout(text)) => text.finish().map(drop).map_err(Failure::Stdout),
+            (None, Sink::File { path, unfinished, writer }) => {
+                let whole = writer.finish().and_then(|file| file.sync_all());
+                let named = whole.and_then(|()| unfinished.replace(&path));
+                named.map_err(|source| Failure::Output { path, source })
+            }
+        };
+        match done {
+            // Whoever reads has enough.
+            Err(Failure::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            done => done,
+        }
+    }
+}
