@@ -7,7 +7,7 @@ use frames::{fragment, ipv4, tcp, udp};
 use procflow_core::Timestamp;
 use procflow_core::features::{Accounting, Needs, Way};
 use procflow_core::flow::{
-    AsTheyAre, CloseStyle, DirectionSource, EndReason, Filled, Record, Settings, Tally,
+    AsTheyAre, CloseStyle, DirectionSource, EndReason, Filled, Record, Settings, Take, Tally,
 };
 use procflow_core::packet::{Batch, Decoder, LinkType};
 
@@ -406,5 +406,62 @@ fn records_come_in_the_order_in_which_they_end() {
     let (records, _) = meter_frames(settings, LinkType::RAW, &traffic(), (2, 500));
     for pair in records.windows(2) {
         assert!(pair[0].ended <= pair[1].ended, "{pair:#?}");
+    }
+}
+
+/// What was taken, and what was said in between.
+#[derive(Default)]
+struct Diary {
+    ended: Vec<Timestamp>,
+    /// How many records were taken, and what was said then.
+    said: Vec<(usize, Tally, Option<Timestamp>)>,
+}
+
+impl Take<Vec<Record>> for &mut Diary {
+    fn take(&mut self, made: &Vec<Record>, index: usize) {
+        self.ended.push(made[index].ended);
+    }
+
+    fn so_far(&mut self, tally: &Tally, until: Option<Timestamp>) {
+        self.said.push((self.ended.len(), *tally, until));
+    }
+}
+
+#[test]
+fn who_takes_records_is_told_how_far_all_is() {
+    for threads in [1, 2, 3] {
+        let mut batches = 0;
+        // A datagram a second of ten pairs of ports, then nothing but the clock.
+        let source = |batch: &mut Batch| {
+            batch.clear();
+            let time = batches * SECOND;
+            batches += 1;
+            if time < 10 * SECOND {
+                let (_, bytes) = datagram(0, 1, 2, (batches as u16, 53));
+                batch.push(Timestamp(time), bytes.len() as u32, LinkType::RAW, &bytes);
+            }
+            if batches == 40 { Filled::Last } else { Filled::More(Some(Timestamp(time))) }
+        };
+        let settings = Settings { idle: 15 * SECOND, ..settings() };
+        let mut diary = Diary::default();
+        let decoder = Decoder::default();
+        procflow_core::flow::meter(decoder, settings, threads, source, &AsTheyAre, &mut diary);
+        let Diary { ended, said } = diary;
+        assert_eq!(ended, (15..25).map(|second| Timestamp(second * SECOND)).collect::<Vec<_>>());
+        assert!(said.len() >= 40);
+        for (taken, tally, until) in &said {
+            assert_eq!(tally.records, *taken as u64);
+            if let Some(until) = until {
+                assert!(ended[*taken..].iter().all(|ended| ended > until), "{until:?}: {taken}");
+                assert!(ended[..*taken].iter().all(|ended| ended <= until), "{until:?}: {taken}");
+            }
+        }
+        // Told while nothing comes, not at the end.
+        let gone = said.iter().find(|(taken, ..)| *taken == 10).unwrap();
+        assert!(gone.2 >= Some(Timestamp(24 * SECOND)), "{gone:?}");
+        let all = said.iter().filter(|(.., until)| until.is_some()).count();
+        assert!(all >= 39, "{all}");
+        let (_, last, _) = said.last().unwrap();
+        assert_eq!((last.held, last.records, last.flows.flows), (0, 10, 10));
     }
 }

@@ -39,6 +39,23 @@ pub trait Make: Sync {
     fn make(&self, record: Record, made: &mut Self::Made);
 }
 
+/// Takes what was made, in order. A closure that takes is enough; whoever wants to know how far all is says
+/// so here.
+pub trait Take<M> {
+    /// The next record, by its place in what was made.
+    fn take(&mut self, made: &M, index: usize);
+
+    /// After the records of a batch: what became of the frames so far, but for what only the end says of
+    /// their times. All records that follow ended at `until` or later, as long as time does not jump.
+    fn so_far(&mut self, _tally: &Tally, _until: Option<Timestamp>) {}
+}
+
+impl<M, F: FnMut(&M, usize)> Take<M> for F {
+    fn take(&mut self, made: &M, index: usize) {
+        self(made, index);
+    }
+}
+
 /// Takes records as they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsTheyAre;
@@ -71,6 +88,8 @@ pub struct Tally {
     pub flows: Counts,
     /// Records handed out.
     pub records: u64,
+    /// Flows that go on.
+    pub held: u64,
     /// Packets that were captured in part, among those in flows.
     pub truncated: u64,
     /// How often time has jumped by more than ten minutes.
@@ -98,7 +117,7 @@ pub fn meter<M: Make>(
     threads: usize,
     mut source: impl FnMut(&mut Batch) -> Filled + Send,
     make: &M,
-    mut take: impl FnMut(&M::Made, usize) + Send,
+    mut take: impl Take<M::Made> + Send,
 ) -> Tally {
     let shards = (settings.capacity / LEAST).clamp(1, SHARDS);
     let each = Settings { capacity: settings.capacity.div_ceil(shards), ..settings };
@@ -152,6 +171,7 @@ struct Lane {
     spare: Vec<Vec<Task>>,
     counts: Counts,
     truncated: u64,
+    held: usize,
 }
 
 impl Lane {
@@ -163,6 +183,7 @@ impl Lane {
             spare: Vec::new(),
             counts: Counts::default(),
             truncated: 0,
+            held: 0,
         }
     }
 }
@@ -178,6 +199,8 @@ struct Ended<M> {
 struct OnItsWay<M> {
     missing: usize,
     ended: Vec<Option<Ended<M>>>,
+    /// What ends later ends then or later.
+    until: Option<Timestamp>,
 }
 
 /// What all threads look at to find something to do.
@@ -214,7 +237,7 @@ struct Spare {
 enum Next<'a, S, T, M> {
     Read(Reader<'a, S>, Spare, u64),
     Shard(usize, Box<Shard>, Vec<Task>, u64),
-    Take(Taker<'a, T>, Vec<Ended<M>>),
+    Take(Taker<'a, T>, Vec<Ended<M>>, Option<Timestamp>),
     Wait,
     Nothing,
 }
@@ -239,12 +262,13 @@ impl<S, T, M> Board<'_, S, T, M> {
             wild_times: reader.wild(),
             ..Tally::default()
         };
-        for Lane { counts, truncated, .. } in &self.lanes {
+        for Lane { counts, truncated, held, .. } in &self.lanes {
             tally.flows.packets += counts.packets;
             tally.flows.flows += counts.flows;
             tally.flows.evicted += counts.evicted;
             tally.flows.most += counts.most;
             tally.truncated += truncated;
+            tally.held += *held as u64;
         }
         tally
     }
@@ -254,7 +278,7 @@ impl<S, T, M> Board<'_, S, T, M> {
         let number = self.number;
         self.number += 1;
         let ended = self.lanes.iter().map(|_| None).collect();
-        self.batches.push_back(OnItsWay { missing: self.lanes.len(), ended });
+        self.batches.push_back(OnItsWay { missing: self.lanes.len(), ended, until: None });
         number
     }
 
@@ -286,7 +310,7 @@ impl<S, T, M> Board<'_, S, T, M> {
 impl<'a, S, T, M> Work<'a, '_, S, T, M>
 where
     S: FnMut(&mut Batch) -> Filled + Send,
-    T: FnMut(&M::Made, usize) + Send,
+    T: Take<M::Made> + Send,
     M: Make,
 {
     /// Works until there is nothing left to do.
@@ -314,6 +338,7 @@ where
                     place.spare.push(tasks);
                     place.counts = shard.cache().counts();
                     place.truncated = shard.truncated();
+                    place.held = shard.cache().len();
                     place.shard = Some(shard);
                     place.next = number + 1;
                     let index = usize::try_from(number - board.first).unwrap_or(0);
@@ -321,13 +346,16 @@ where
                     batch.ended[lane] = Some(ended);
                     batch.missing -= 1;
                 }
-                Next::Take(mut taker, ended) => {
+                Next::Take(mut taker, ended, until) => {
+                    let mut tally = board.tally();
                     drop(board);
                     put_together(&ended, |made, index| {
                         taker.records += 1;
-                        (taker.take)(made, index);
+                        taker.take.take(made, index);
                     });
                     drop(ended);
+                    tally.records = taker.records;
+                    taker.take.so_far(&tally, until);
                     board = self.lock();
                     board.taker = Some(taker);
                 }
@@ -353,7 +381,8 @@ where
             && let Some(batch) = board.batches.pop_front()
         {
             board.first += 1;
-            return Next::Take(taker, batch.ended.into_iter().flatten().collect());
+            let OnItsWay { ended, until, .. } = batch;
+            return Next::Take(taker, ended.into_iter().flatten().collect(), until);
         }
         let ready = |lane: &Lane| lane.shard.is_some() && lane.waiting.contains_key(&lane.next);
         let oldest = (0..board.lanes.len())
@@ -439,6 +468,10 @@ where
             tasks.iter_mut().for_each(|tasks| tasks.push(Task::Expire { now }));
         }
         let mut board = self.lock();
+        let index = usize::try_from(number - board.first).unwrap_or(0);
+        if let Some(batch) = board.batches.get_mut(index) {
+            batch.until = now.filter(|_| filled != Filled::Last);
+        }
         for (lane, tasks) in board.lanes.iter_mut().zip(tasks) {
             lane.waiting.insert(number, tasks);
         }
