@@ -5,12 +5,12 @@ mod lab;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lab::{Answer, Lab, Netns, Running, equipped, installed, wire};
+use lab::{Answer, Lab, Netns, Running, equipped, installed, wait_for, wire};
 use nix::sys::signal::Signal;
 
 fn extractor() -> Command {
@@ -186,4 +186,39 @@ fn every_flow_of_a_capture_has_the_process_that_the_tracker_saw() {
         seen += 1;
     }
     assert_eq!(seen, 20);
+}
+
+#[test]
+fn a_file_of_a_time_is_there_when_that_is_over_though_nothing_comes() {
+    if !equipped() {
+        return;
+    }
+    let lab = Lab::new();
+    let place = lab.path("rows");
+    fs::create_dir(&place).unwrap();
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let mut command = extractor();
+    command
+        .args(["--quiet", "--columns", "src_port,dst_port", "-t", "1", "--rotate-time", "1"])
+        .args(["--filter", &format!("udp port {port}"), "--timeout", "100", "lo", "-o"])
+        .arg(place.join("rows.csv"));
+    let capture = Running(command.spawn().unwrap());
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let there = || {
+        let names = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.to_str().unwrap().ends_with("Z.csv")).collect::<Vec<_>>()
+    };
+    // One datagram that it hears; then nothing.
+    wait_for("the capture to begin", || fs::read_dir(&place).unwrap().count() > 0);
+    std::thread::sleep(Duration::from_millis(1500));
+    sender.send_to(b"once", receiver.local_addr().unwrap()).unwrap();
+    wait_for("the file of its time", || !there().is_empty());
+    let [file] = &there()[..] else { panic!("{:?}", there()) };
+    let from = sender.local_addr().unwrap().port();
+    let rows = format!("src_port,dst_port\r\n{from},{port}\r\n");
+    assert_eq!(fs::read_to_string(file).unwrap(), rows);
+    capture.signal(Signal::SIGINT);
+    assert_eq!(capture.stop(), Some(0));
+    assert_eq!(there().len(), 1);
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -24,6 +25,11 @@ fn captures() -> Option<PathBuf> {
 
 /// Python with pyarrow from PyPI, in an environment of its own that stays in `target`.
 fn pyarrow() -> Option<PathBuf> {
+    static PYTHON: LazyLock<Option<PathBuf>> = LazyLock::new(installed_pyarrow);
+    PYTHON.clone()
+}
+
+fn installed_pyarrow() -> Option<PathBuf> {
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pyarrow");
     let python = environment.join("bin/python");
     let works = |python: &Path| {
@@ -166,4 +172,118 @@ fn a_damaged_capture_leaves_a_whole_parquet_file_of_what_came_before() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(listed(place.path()), ["rows.parquet", "short.pcap"]);
     assert!(std::fs::read(out).unwrap().ends_with(b"PAR1"));
+}
+
+/// A capture of UDP datagrams over IPv4, each with its time in seconds and its source port.
+fn datagrams(packets: &[(u32, u16)]) -> Vec<u8> {
+    // Big-endian, microseconds, version 2.4, IP packets without a link layer (101).
+    let header = [0xa1b2_c3d4_u32, 0x0002_0004, 0, 0, 65_535, 101];
+    let mut file: Vec<u8> = header.iter().flat_map(|field| field.to_be_bytes()).collect();
+    for (time, port) in packets {
+        file.extend([*time, 0, 29, 29].iter().flat_map(|field| field.to_be_bytes()));
+        file.extend([0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        file.extend([port.to_be_bytes(), [0, 53], [0, 9], [0, 0]].concat());
+        file.push(b'?');
+    }
+    file
+}
+
+/// 2026-11-22 10:15:00 UTC.
+const QUARTER_PAST: u32 = 1_795_342_500;
+
+#[test]
+fn files_of_a_time_have_the_flows_that_ended_in_it() {
+    let place = tempfile::tempdir().unwrap();
+    let capture = place.path().join("in.pcap");
+    // They end five seconds later; the last one when the capture does.
+    let packets = [(0, 1), (10, 2), (58, 3), (100, 4)];
+    let packets = packets.map(|(second, port)| (QUARTER_PAST + second, port));
+    std::fs::write(&capture, datagrams(&packets)).unwrap();
+    let out = place.path().join("flows.csv");
+    let arguments = ["--columns", "id,src_port", "-t", "5", "--rotate-time", "30s"];
+    let files = [
+        ("flows.20261122T101500Z.csv", "id,src_port\r\n0,1\r\n1,2\r\n"),
+        ("flows.20261122T101600Z.csv", "id,src_port\r\n2,3\r\n"),
+        ("flows.20261122T101630Z.csv", "id,src_port\r\n3,4\r\n"),
+    ];
+    make(&arguments, &[&capture], &out);
+    let names = files.map(|(name, _)| name);
+    assert_eq!(listed(place.path()), [&names[..], &["in.pcap"]].concat());
+    for (name, rows) in files {
+        assert_eq!(std::fs::read_to_string(place.path().join(name)).unwrap(), rows);
+    }
+    // What is there stays.
+    let first = place.path().join(names[0]);
+    std::fs::write(&first, "mine").unwrap();
+    make(&arguments, &[&capture], &out);
+    assert_eq!(std::fs::read_to_string(&first).unwrap(), "mine");
+    let again = place.path().join("flows.20261122T101500Z.0002.csv");
+    assert_eq!(std::fs::read_to_string(again).unwrap(), files[0].1);
+    assert_eq!(listed(place.path()).len(), 7);
+}
+
+#[test]
+fn files_of_a_size_have_all_rows_one_after_another() {
+    let Some(captures) = captures() else { return };
+    let capture = captures.join("nfstream/pcaps/badpackets.pcap");
+    for extension in ["csv", "jsonl"] {
+        let place = tempfile::tempdir().unwrap();
+        let whole = tempfile::tempdir().unwrap();
+        let name = format!("rows.{extension}");
+        let (whole, out) = (whole.path().join(&name), place.path().join(&name));
+        make(&[], &[&capture], &whole);
+        make(&["--rotate-size", "10K"], &[&capture], &out);
+        let whole = std::fs::read_to_string(&whole).unwrap();
+        let header =
+            if extension == "csv" { whole.split_inclusive('\n').next().unwrap() } else { "" };
+        let mut all = header.to_owned();
+        let files = listed(place.path());
+        assert!(files.len() > 3, "{files:?}");
+        for (index, name) in files.iter().enumerate() {
+            assert_eq!(*name, format!("rows.{:04}.{extension}", index + 1));
+            let text = std::fs::read_to_string(place.path().join(name)).unwrap();
+            let rows = text.strip_prefix(header).unwrap();
+            let before_the_last = text.trim_end().rfind('\n').unwrap_or(0);
+            assert!(before_the_last < 10_000, "{name}: {}", text.len());
+            assert!(text.len() >= 10_000 || index + 1 == files.len(), "{name}: {}", text.len());
+            all.push_str(rows);
+        }
+        assert!(all == whole);
+    }
+}
+
+#[test]
+fn parquet_files_of_a_size_are_whole_and_have_all_rows() {
+    let Some(captures) = captures() else { return };
+    let Some(python) = pyarrow() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let capture = captures.join("nfstream/pcaps/badpackets.pcap");
+    make(&["--rotate-size", "20K"], &[&capture], &place.path().join("rows.parquet"));
+    let script = "import sys, pyarrow.parquet\n\
+        print(*[i for name in sys.argv[1:] for i in pyarrow.parquet.read_table(name)['id'].to_pylist()])";
+    let files = listed(place.path());
+    assert!(files.len() > 2, "{files:?}");
+    let paths = files.iter().map(|name| place.path().join(name));
+    let output = Command::new(python).args(["-c", script]).args(paths).output().unwrap();
+    let numbers = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<usize> = numbers.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    let rows = extractor(&["--quiet"], &[&capture]).stdout;
+    let rows = rows.iter().filter(|&&byte| byte == b'\n').count() - 1;
+    assert_eq!(numbers, (0..rows).collect::<Vec<_>>());
+}
+
+#[test]
+fn there_is_nothing_to_rotate_on_standard_output_and_no_file_without_rows() {
+    let place = tempfile::tempdir().unwrap();
+    let capture = place.path().join("in.pcap");
+    std::fs::write(&capture, datagrams(&[])).unwrap();
+    for arguments in [&["--rotate-size", "1M"][..], &["--rotate-time", "5m", "-o", "-"]] {
+        let output = extractor(arguments, &[&capture]);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("--rotate-size and --rotate-time need a file"), "{said}");
+    }
+    make(&["--rotate-size", "1M"], &[&capture], &place.path().join("out.csv"));
+    make(&["--rotate-time", "1h"], &[&capture], &place.path().join("out.parquet"));
+    assert_eq!(listed(place.path()), ["in.pcap"]);
 }

@@ -50,6 +50,17 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "OUT", default_value = "-")]
     pub(crate) output: PathBuf,
 
+    /// Begin another file when OUT has so many bytes: a number, or one with K, M or G (of 1000).
+    /// OUT.csv becomes OUT.0001.csv and so on.
+    #[arg(long, value_name = "BYTES", value_parser = size, conflicts_with = "no_output")]
+    pub(crate) rotate_size: Option<u64>,
+
+    /// Begin another file every so often, by the times at which flows ended. OUT.csv becomes
+    /// OUT.20261122T101500Z.csv, by the begin of its time (UTC, counted from 1970). Files that are there are
+    /// not replaced.
+    #[arg(long, value_name = "TIME", value_parser = whole_seconds, conflicts_with = "no_output")]
+    pub(crate) rotate_time: Option<Duration>,
+
     /// Which columns, and which timeouts: basic, nfstream, cic, pyflowmeter, full.
     #[arg(long, value_name = "NAME", default_value = "nfstream", value_parser = preset)]
     pub(crate) preset: &'static procflow_core::presets::Preset,
@@ -335,6 +346,33 @@ fn time(text: &str) -> Result<Duration, String> {
         .map_err(|_| "is not a time such as 30, 30s, 500ms, 5m".to_owned())
 }
 
+/// A time of at least a second; what is less than one of it does not count.
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let time = time(text)?;
+    if time.as_secs() == 0 {
+        return Err("is less than a second".to_owned());
+    }
+    Ok(time)
+}
+
+/// A number of bytes, or of thousands, millions, milliards of them.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "is not a size such as 500000, 100M, 1G".to_owned();
+    let digits = text.trim_end_matches(|last: char| !last.is_ascii_digit());
+    let factor = match text.get(digits.len()..) {
+        Some("") => 1,
+        Some("K" | "k") => 1_000,
+        Some("M") => 1_000_000,
+        Some("G") => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    if !digits.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(factor).filter(|&size| size > 0).ok_or_else(wrong)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,6 +380,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_a_unit_or_are_bytes() {
+        assert_eq!(size("1500"), Ok(1500));
+        assert_eq!(
+            (size("20k"), size("100M"), size("1G")),
+            (Ok(20_000), Ok(100_000_000), Ok(1_000_000_000))
+        );
+        for wrong in
+            ["", "0", "M", "-1", "1T", "1MB", "1.5M", "99999999999G", "+1", "1 M", "1\u{e4}"]
+        {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert!(whole_seconds("999ms").is_err() && whole_seconds("0").is_err());
+        assert_eq!(whole_seconds("1"), Ok(Duration::from_secs(1)));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(crate) enum Failure {
     Twice(String),
     #[error("{}: only what ends in .csv, .jsonl or .parquet is known; - is standard output", .0.display())]
     NoFormat(PathBuf),
+    #[error("--rotate-size and --rotate-time need a file (-o)")]
+    NothingToRotate,
 }
 
 impl Failure {
@@ -64,6 +66,7 @@ impl Failure {
             Self::NoColumn(_)
             | Self::Twice(_)
             | Self::NoFormat(_)
+            | Self::NothingToRotate
             | Self::Mixed(_)
             | Self::NotATracker(_)
             | Self::NotLive

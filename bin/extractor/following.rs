@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use procflow_core::Timestamp;
 use procflow_core::flow::{Make, Record, Settings};
 
 use crate::output::{AsRows, Made, Output};
@@ -29,9 +30,16 @@ const FORGETTING: Duration = Duration::from_secs(60);
 const SHORTEST: u64 = 3_600_000_000_000;
 const LONGEST: u64 = 24 * SHORTEST;
 
+/// What the meter says.
+pub(crate) enum Ended {
+    Record(Box<Record>),
+    /// All that follow ended then or later.
+    Until(Timestamp),
+}
+
 /// Writes rows of records until no more come.
 pub(crate) fn follow(
-    records: &Receiver<Record>,
+    records: &Receiver<Ended>,
     processes: &mut Processes,
     output: &mut Output,
     settings: &Settings,
@@ -39,7 +47,7 @@ pub(crate) fn follow(
 ) {
     let longest = settings.active.saturating_add(settings.idle).unsigned_abs();
     let keep = longest.clamp(SHORTEST, LONGEST);
-    let mut waiting: VecDeque<(Record, Instant)> = VecDeque::new();
+    let mut waiting: VecDeque<(Ended, Instant)> = VecDeque::new();
     let (mut told, mut forgot) = (Instant::now(), Instant::now());
     let make = output.rows(None);
     let mut over = false;
@@ -48,7 +56,7 @@ pub(crate) fn follow(
             std::thread::sleep(TICK.saturating_sub(told.elapsed()));
         } else {
             match records.recv_timeout(TICK.saturating_sub(told.elapsed())) {
-                Ok(record) => waiting.push_back((record, Instant::now())),
+                Ok(ended) => waiting.push_back((ended, Instant::now())),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => over = true,
             }
@@ -71,24 +79,28 @@ pub(crate) fn follow(
 
 /// Writes those that need not wait any longer; whether nobody wants more.
 fn write(
-    waiting: &mut VecDeque<(Record, Instant)>,
+    waiting: &mut VecDeque<(Ended, Instant)>,
     processes: &Processes,
     make: &AsRows<'_>,
     output: &mut Output,
 ) -> bool {
-    if waiting.is_empty() {
-        return false;
-    }
-    let join = processes.join();
+    let mut join = None;
     let mut enough = false;
-    while let Some((mut record, since)) = waiting.pop_front() {
-        if !name(&join, &mut record) && since.elapsed() < PATIENCE {
-            waiting.push_front((record, since));
-            break;
-        }
-        let mut made = Made::default();
-        make.make(record, &mut made);
-        enough |= output.take(&made, 0).is_break();
+    while let Some((ended, since)) = waiting.pop_front() {
+        let written = match ended {
+            Ended::Until(until) => output.until(until),
+            Ended::Record(mut record) => {
+                let join = join.get_or_insert_with(|| processes.join());
+                if !name(join, &mut record) && since.elapsed() < PATIENCE {
+                    waiting.push_front((Ended::Record(record), since));
+                    break;
+                }
+                let mut made = Made::default();
+                make.make(*record, &mut made);
+                output.take(&made, 0)
+            }
+        };
+        enough |= written.is_break();
     }
     enough
 }

@@ -2,17 +2,18 @@
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use procflow_core::Timestamp;
 use procflow_core::features::{Column, column, process_columns};
-use procflow_core::flow::{AsTheyAre, Record, Settings, meter};
+use procflow_core::flow::{AsTheyAre, Record, Settings, Take, Tally, meter};
 use procflow_core::packet::{Batch, Decoder};
 
 use crate::args::Args;
 use crate::failure::Failure;
-use crate::following::follow;
-use crate::output::{Made, Output};
+use crate::following::{Ended, follow};
+use crate::output::{Made, Output, Rotation};
 use crate::processes::Processes;
 use crate::report::Report;
 use crate::source::Source;
@@ -26,7 +27,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let columns = chosen(args, processes.is_some())?;
     let settings = settings(args, &columns);
     let path = Some(args.output.as_path()).filter(|_| !args.no_output);
-    let mut output = Output::begin(columns, path)?;
+    let mut output =
+        Output::begin(columns, path, Rotation::of(args.rotate_size, args.rotate_time))?;
     // After processes: what is captured belongs to a time that they are known of.
     let mut source = Source::open(&args.source, &stop)?;
     if let Source::Live(live) = &source {
@@ -40,23 +42,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let threads = threads(args);
     let tally = if let Some(processes) = processes.as_mut().filter(|known| known.goes_on()) {
         let (sender, records) = sync_channel(WAITING);
-        let take = move |made: &Vec<Record>, index: usize| {
-            // It listens for as long as there are any.
-            let _ = sender.send(made[index].clone());
-        };
         std::thread::scope(|scope| {
             let (output, settings, stop) = (&mut output, &settings, &stop);
             scope.spawn(move || follow(&records, processes, output, settings, stop));
             // The sender goes when the meter is done, and whoever follows it then.
-            meter(decoder, *settings, threads, next, &AsTheyAre, take)
+            meter(decoder, *settings, threads, next, &AsTheyAre, Handing(sender))
         })
     } else {
         let rows = output.rows(processes.as_ref().map(Processes::join));
-        let take = |made: &Made, index: usize| {
-            if output.take(made, index).is_break() {
-                stop.want();
-            }
-        };
+        let take = Taking { output: &mut output, stop: &stop };
         meter(decoder, settings, threads, next, &rows, take)
     };
     if let Some(processes) = processes {
@@ -83,6 +77,41 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// So many records wait at most for whoever writes their rows.
 const WAITING: usize = 4096;
+
+/// Takes rows, and stops when that is no use.
+struct Taking<'a> {
+    output: &'a mut Output,
+    stop: &'a Stop,
+}
+
+impl Take<Made> for Taking<'_> {
+    fn take(&mut self, made: &Made, index: usize) {
+        if self.output.take(made, index).is_break() {
+            self.stop.want();
+        }
+    }
+
+    fn so_far(&mut self, _tally: &Tally, until: Option<Timestamp>) {
+        if until.is_some_and(|until| self.output.until(until).is_break()) {
+            self.stop.want();
+        }
+    }
+}
+
+/// Hands records on to whoever follows with their rows; that listens for as long as there are any.
+struct Handing(SyncSender<Ended>);
+
+impl Take<Vec<Record>> for Handing {
+    fn take(&mut self, made: &Vec<Record>, index: usize) {
+        let _ = self.0.send(Ended::Record(Box::new(made[index].clone())));
+    }
+
+    fn so_far(&mut self, _tally: &Tally, until: Option<Timestamp>) {
+        if let Some(until) = until {
+            let _ = self.0.send(Ended::Until(until));
+        }
+    }
+}
 
 /// As many as there are processors, unless said.
 fn threads(args: &Args) -> usize {

@@ -1,15 +1,17 @@
-//! Where rows go: a file, under its name only when it is whole, or standard output.
+//! Where rows go: files, under their names only when they are whole, or standard output.
 
+mod files;
 mod parquet;
+mod rotation;
 mod text;
 mod unfinished;
 
-use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use procflow_binding::Join;
+use procflow_core::Timestamp;
 use procflow_core::features::Column;
 use procflow_core::flow::{Make, Record};
 use procflow_core::rows::{self, Rows};
@@ -17,9 +19,10 @@ use procflow_core::rows::{self, Rows};
 use crate::failure::Failure;
 use crate::processes;
 
-use parquet::{Cells, Parquet};
+use files::Files;
+use parquet::Cells;
+pub(crate) use rotation::Rotation;
 use text::Text;
-use unfinished::Unfinished;
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub(crate) struct AsRows<'a> {
 pub(crate) struct Made {
     text: Rows,
     cells: Cells,
+    /// When the flow of each ended.
+    ended: Vec<Timestamp>,
 }
 
 impl Make for AsRows<'_> {
@@ -68,6 +73,7 @@ impl Make for AsRows<'_> {
             Some(Format::Parquet) => made.cells.add(&self.columns, &record),
             None => {}
         }
+        made.ended.push(record.ended);
     }
 }
 
@@ -84,55 +90,30 @@ pub(crate) struct Output {
 enum Sink {
     Nowhere,
     Stdout(Text<io::Stdout>),
-    File { path: PathBuf, unfinished: Unfinished, writer: Writer },
-}
-
-/// What writes a file.
-enum Writer {
-    Text(Text<File>),
-    Parquet(Box<Parquet<File>>),
-}
-
-impl Writer {
-    fn begin(format: Format, columns: &[Column], file: File) -> io::Result<Self> {
-        match format {
-            Format::Text(format) => Ok(Self::Text(Text::begin(format, columns, file))),
-            Format::Parquet => Ok(Self::Parquet(Box::new(Parquet::begin(columns, file)?))),
-        }
-    }
-
-    fn add(&mut self, made: &Made, index: usize, number: u64) -> io::Result<()> {
-        match self {
-            Self::Text(text) => text.add(&made.text, index, number),
-            Self::Parquet(parquet) => parquet.add(&made.cells, index, number),
-        }
-    }
-
-    fn finish(self) -> io::Result<File> {
-        match self {
-            Self::Text(text) => text.finish(),
-            Self::Parquet(parquet) => parquet.finish(),
-        }
-    }
+    Files(Box<Files>),
 }
 
 impl Output {
     /// Rows of these columns; without a path they are made and go nowhere.
-    pub(crate) fn begin(columns: Vec<Column>, path: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn begin(
+        columns: Vec<Column>,
+        path: Option<&Path>,
+        rotation: Option<Rotation>,
+    ) -> Result<Self, Failure> {
         let csv = rows::Format::Csv;
         let (sink, format) = match path {
             None => (Sink::Nowhere, Format::Text(csv)),
             Some(path) if path == Path::new("-") => {
+                if rotation.is_some() {
+                    return Err(Failure::NothingToRotate);
+                }
                 let text = Text::begin(csv, &columns, io::stdout());
                 (Sink::Stdout(text), Format::Text(csv))
             }
             Some(path) => {
                 let format = Format::of(path)?;
-                let (unfinished, file) = Unfinished::beside(path)?;
-                let writer = Writer::begin(format, &columns, file).map_err(|source| {
-                    Failure::Output { path: unfinished.path().to_owned(), source }
-                })?;
-                (Sink::File { path: path.to_owned(), unfinished, writer }, format)
+                let files = Files::begin(path.to_owned(), format, columns.clone(), rotation)?;
+                (Sink::Files(Box::new(files)), format)
             }
         };
         Ok(Self { columns, format, number: 0, sink, failed: None })
@@ -142,9 +123,9 @@ impl Output {
     /// is whole all the same.
     pub(crate) fn write_at_once(&mut self) {
         match &mut self.sink {
+            Sink::Nowhere => {}
             Sink::Stdout(text) => text.write_at_once(),
-            Sink::File { writer: Writer::Text(text), .. } => text.write_at_once(),
-            _ => {}
+            Sink::Files(files) => files.write_at_once(),
         }
     }
 
@@ -163,16 +144,25 @@ impl Output {
                 Sink::Stdout(text) => {
                     text.add(&made.text, index, self.number).map_err(Failure::Stdout)
                 }
-                Sink::File { unfinished, writer, .. } => {
-                    writer.add(made, index, self.number).map_err(|source| Failure::Output {
-                        path: unfinished.path().to_owned(),
-                        source,
-                    })
-                }
+                Sink::Files(files) => files.add(made, index, self.number),
             };
             self.failed = added.err();
         }
         self.number += 1;
+        self.go_on()
+    }
+
+    /// No row comes that ended before this moment.
+    pub(crate) fn until(&mut self, moment: Timestamp) -> ControlFlow<()> {
+        if self.failed.is_none()
+            && let Sink::Files(files) = &mut self.sink
+        {
+            self.failed = files.until(moment).err();
+        }
+        self.go_on()
+    }
+
+    fn go_on(&self) -> ControlFlow<()> {
         if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
@@ -182,11 +172,7 @@ impl Output {
             (Some(failure), _) => Err(failure),
             (None, Sink::Nowhere) => Ok(()),
             (None, Sink::Stdout(text)) => text.finish().map(drop).map_err(Failure::Stdout),
-            (None, Sink::File { path, unfinished, writer }) => {
-                let whole = writer.finish().and_then(|file| file.sync_all());
-                let named = whole.and_then(|()| unfinished.replace(&path));
-                named.map_err(|source| Failure::Output { path, source })
-            }
+            (None, Sink::Files(files)) => files.finish(),
         };
         match done {
             // Whoever reads has enough.

@@ -108,8 +108,8 @@ enum Values {
 }
 
 impl<W: Write + Send> Parquet<W> {
-    /// A file of these columns.
-    pub(crate) fn begin(columns: &[Column], out: W) -> io::Result<Self> {
+    /// A file of these columns. If it is to have so many bytes at most, its row groups are that small.
+    pub(crate) fn begin(columns: &[Column], most: Option<u64>, out: W) -> io::Result<Self> {
         let fields = columns.iter().map(|column| field(column).map(Arc::new));
         let fields = fields.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let schema = Type::group_type_builder("flows").with_fields(fields).build();
@@ -127,8 +127,10 @@ impl<W: Write + Send> Parquet<W> {
             .build();
         let file =
             SerializedFileWriter::new(out, Arc::new(schema.map_err(failed)?), properties.into());
+        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(ROW_GROUP);
+        let row_group = most.clamp(LEAST, ROW_GROUP);
         let waiting = columns.iter().map(|column| Waiting::of(column.kind)).collect();
-        Ok(Self { file: file.map_err(failed)?, waiting, size: 0, row_group: ROW_GROUP })
+        Ok(Self { file: file.map_err(failed)?, waiting, size: 0, row_group })
     }
 
     /// Adds a row, with its number.
@@ -151,6 +153,11 @@ impl<W: Write + Send> Parquet<W> {
         group.close().map_err(failed)?;
         self.size = 0;
         Ok(())
+    }
+
+    /// How many bytes were written so far.
+    pub(crate) fn size(&self) -> u64 {
+        self.file.bytes_written() as u64
     }
 
     /// Writes what is left, and the footer.
@@ -335,8 +342,7 @@ mod tests {
             column("list", Kind::Numbers),
             column("flag", Kind::Boolean),
         ];
-        let mut file = Parquet::begin(&columns, Vec::new()).unwrap();
-        file.row_group = 300;
+        let mut file = Parquet::begin(&columns, Some(300), Vec::new()).unwrap();
         let none = [Cell::Row, Cell::Null, Cell::Null, Cell::Null, Cell::Null, Cell::Null];
         let some = [
             Cell::Row,

@@ -13,6 +13,8 @@ pub(crate) struct Text<W> {
     rows: Vec<u8>,
     /// So many bytes of rows are written at once.
     at_once: usize,
+    /// How many were.
+    written: u64,
     out: W,
 }
 
@@ -21,7 +23,7 @@ impl<W: Write> Text<W> {
     pub(crate) fn begin(format: Format, columns: &[Column], out: W) -> Self {
         let mut rows = Vec::with_capacity(AT_ONCE + AT_ONCE / 4);
         header(format, columns, &mut rows);
-        Self { rows, at_once: AT_ONCE, out }
+        Self { rows, at_once: AT_ONCE, written: 0, out }
     }
 
     /// Writes each row when it is there.
@@ -37,8 +39,14 @@ impl<W: Write> Text<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.write_all(&self.rows)?;
+        self.written += self.rows.len() as u64;
         self.rows.clear();
         Ok(())
+    }
+
+    /// How many bytes there are so far.
+    pub(crate) fn size(&self) -> u64 {
+        self.written + self.rows.len() as u64
     }
 
     /// Writes what is left.

@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 use crate::failure::Failure;
 
 /// The name of a file until it is whole. Dropped before, the file is removed.
@@ -38,6 +41,30 @@ impl Unfinished {
         std::fs::rename(&self.path, name)?;
         self.named = true;
         Ok(())
+    }
+
+    /// Gives it the first of these names that nobody has, from this number on; gives the number.
+    pub(crate) fn take_free(
+        mut self,
+        first: u32,
+        name: impl Fn(u32) -> PathBuf,
+    ) -> io::Result<u32> {
+        for number in first..=u32::MAX {
+            let name = name(number);
+            let flags = RenameFlags::RENAME_NOREPLACE;
+            let renamed = match renameat2(AT_FDCWD, &self.path, AT_FDCWD, &name, flags) {
+                // A file system that cannot do it in one step.
+                Err(Errno::EINVAL | Errno::ENOSYS) if !name.exists() => {
+                    std::fs::rename(&self.path, &name)
+                }
+                Err(Errno::EEXIST | Errno::EINVAL | Errno::ENOSYS) => continue,
+                renamed => renamed.map_err(Into::into),
+            };
+            renamed?;
+            self.named = true;
+            return Ok(number);
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 }
 
