@@ -4,9 +4,10 @@
 //! No I/O, no clock, no threads of its own: bytes and times are handed in, records are handed out. The same
 //! packets give the same records, however fast the machine is.
 //!
-//! `key` is the join key; `packet` takes frames apart; `layers` shows all that is in one; `flow` puts packets together that belong to one
-//! conversation; `features` counts and measures them; `presets` are the columns that users of other meters
-//! know; `rows` are records as text. `session` follows TCP connections and tells what happens in them.
+//! `key` is the join key; `packet` takes frames apart; `layers` shows all that is in one; `flow` puts packets
+//! together that belong to one conversation; `features` counts and measures them; `plugin` is what users add
+//! to that; `presets` are the columns that users of other meters know; `rows` are records as text. `session`
+//! follows TCP connections and tells what happens in them.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ pub mod flow;
 mod key;
 pub mod layers;
 pub mod packet;
+pub mod plugin;
 pub mod presets;
 pub mod rows;
 pub mod session;

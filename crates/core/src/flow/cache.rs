@@ -2,9 +2,11 @@
 //!
 //! It is driven by the packets' time for captures, and by a timer where there may be none for long: both
 //! call [`Cache::expire`]. A flow that goes on beyond the active timeout is told of and begins anew from
-//! zero, but it stays known who its initiator is and how far its connection is over. It holds at most [`Settings::capacity`] flows; one more ends the flow that was
+//! zero, but it stays known who its initiator is and how far its connection is over; likewise one that a plugin
+//! wants to be told of. It holds at most [`Settings::capacity`] flows; one more ends the flow that was
 //! quiet for the longest, which is counted and told as such, never dropped.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -14,6 +16,7 @@ use super::{BiflowKey, EndReason, Flow, Holder, Slab};
 use crate::features::{Accounting, Features, Needs, States, Step};
 use crate::key::Timestamp;
 use crate::packet::{Packet, Transport};
+use crate::plugin::{Attached, Said, Shown};
 
 /// When flows end, how many there may be, and what is measured of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,8 @@ pub struct Record {
     pub accounting: Accounting,
     /// Who was at each end, the initiator's first, if somebody was asked.
     pub holders: Option<Box<[Holder; 2]>>,
+    /// What plugins say, if there are any.
+    pub plugins: Option<Box<Said>>,
 }
 
 /// What a cache has counted. Packets taken in are those of the records handed out and of the flows held.
@@ -102,6 +107,7 @@ pub struct Cache {
     hasher: DefaultHashBuilder,
     held: Slab<Option<Held>>,
     states: States,
+    plugins: Attached,
     free: Vec<u32>,
     reached: u32,
     /// Open flows by their last packets, and closed ones by when they closed: none is in both.
@@ -122,6 +128,11 @@ impl Cache {
     /// An empty cache.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        Self::with_plugins(settings, Attached::default())
+    }
+
+    /// An empty cache whose flows are shown to plugins.
+    pub(super) fn with_plugins(settings: Settings, plugins: Attached) -> Self {
         let settings = Settings { capacity: settings.capacity.max(1), ..settings };
         Self {
             settings,
@@ -129,6 +140,7 @@ impl Cache {
             hasher: DefaultHashBuilder::default(),
             held: Slab::new(1),
             states: States::new(&settings),
+            plugins,
             free: Vec::new(),
             reached: 0,
             idle: Queue::EMPTY,
@@ -148,6 +160,11 @@ impl Cache {
         self.counts
     }
 
+    /// Its plugins; the flows held are gone.
+    pub(super) fn into_plugins(self) -> Attached {
+        self.plugins
+    }
+
     /// How many flows are held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -162,7 +179,18 @@ impl Cache {
 
     /// Takes in a packet at the time `now`, which is never earlier than at the packet before. Flows that
     /// end by it are handed out first.
-    pub fn observe(&mut self, packet: &Packet, now: Timestamp, mut ended: impl FnMut(Record)) {
+    pub fn observe(&mut self, packet: &Packet, now: Timestamp, ended: impl FnMut(Record)) {
+        self.observe_with(packet, &[], now, ended);
+    }
+
+    /// [`observe`](Self::observe) with the octets that the packet's payload is in, if a plugin wants it.
+    pub(super) fn observe_with(
+        &mut self,
+        packet: &Packet,
+        octets: &[u8],
+        now: Timestamp,
+        mut ended: impl FnMut(Record),
+    ) {
         self.expire(now, &mut ended);
         self.counts.packets += 1;
         let hash = self.hasher.hash_one(BiflowKey::of(packet));
@@ -177,7 +205,7 @@ impl Cache {
             }
             None => self.begin(hash, packet, now, &mut ended),
         };
-        self.count(number, packet, now);
+        self.count(number, packet, octets, now, &mut ended);
     }
 
     #[inline]
@@ -245,6 +273,7 @@ impl Cache {
             self.activity.reach(number, &Links::NOWHERE);
             self.age.reach(number, &Links::NOWHERE);
             self.states.reach(number);
+            self.plugins.reach(number);
             number
         });
         *self.held.one_mut(number) =
@@ -260,7 +289,14 @@ impl Cache {
         number
     }
 
-    fn count(&mut self, number: u32, packet: &Packet, now: Timestamp) {
+    fn count(
+        &mut self,
+        number: u32,
+        packet: &Packet,
+        octets: &[u8],
+        now: Timestamp,
+        ended: &mut impl FnMut(Record),
+    ) {
         let Some(held) = self.held.one_mut(number) else { return };
         held.last = now;
         let flow = &mut held.flow;
@@ -289,6 +325,26 @@ impl Cache {
         }
         if begins || closes {
             self.is_due(number);
+        }
+        if !self.plugins.is_empty() {
+            self.show(number, &step, octets, now, ended);
+        }
+    }
+
+    /// Shows a packet to the plugins, and hands out its flow if one of them wants that.
+    #[inline(never)]
+    fn show(
+        &mut self,
+        number: u32,
+        step: &Step<'_>,
+        octets: &[u8],
+        now: Timestamp,
+        ended: &mut impl FnMut(Record),
+    ) {
+        let Some(held) = self.held.one(number) else { return };
+        let shown = Shown { flow: &held.flow, step, payload: step.packet.payload(octets) };
+        if let Some(forced) = self.plugins.show(number, &shown) {
+            self.hand_out(number, EndReason::Forced, Some(forced), now, ended);
         }
     }
 
@@ -378,6 +434,19 @@ impl Cache {
         at: Timestamp,
         ended: &mut impl FnMut(Record),
     ) {
+        self.hand_out(number, reason, None, at, ended);
+    }
+
+    /// Ends a flow, with the reason of a plugin if one wanted it.
+    fn hand_out(
+        &mut self,
+        number: u32,
+        reason: EndReason,
+        forced: Option<Cow<'static, str>>,
+        at: Timestamp,
+        ended: &mut impl FnMut(Record),
+    ) {
+        let goes_on = reason == EndReason::ActiveTimeout || forced.is_some();
         let Some(mut held) = self.held.one_mut(number).take() else { return };
         let counted = held.flow.packets() > 0;
         if counted && held.closed.is_none() {
@@ -386,16 +455,21 @@ impl Cache {
         let record = counted.then(|| {
             let features = self.states.end(number, &held.flow);
             let accounting = self.settings.accounting;
-            Record {
+            let mut record = Record {
                 flow: held.flow.clone(),
                 reason,
                 ended: at,
                 features,
                 accounting,
                 holders: None,
+                plugins: None,
+            };
+            if !self.plugins.is_empty() {
+                record.plugins = Some(self.plugins.end(number, &record, forced));
             }
+            record
         });
-        if reason == EndReason::ActiveTimeout {
+        if goes_on {
             held.flow.begin_anew();
             self.states.begin(number);
             *self.held.one_mut(number) = Some(held);

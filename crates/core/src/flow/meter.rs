@@ -19,6 +19,7 @@ use super::shard::{Order, Shard, Task, shard_of};
 use super::{Counts, Record, Settings};
 use crate::key::Timestamp;
 use crate::packet::{Batch, Decoder, Packet, Undecoded};
+use crate::plugin::{Attached, Plugins};
 
 /// There are at most so many shards: enough that a few threads are busy, few enough that each has some
 /// packets of every batch.
@@ -115,18 +116,36 @@ pub fn meter<M: Make>(
     decoder: Decoder,
     settings: Settings,
     threads: usize,
+    source: impl FnMut(&mut Batch) -> Filled + Send,
+    make: &M,
+    take: impl Take<M::Made> + Send,
+) -> Tally {
+    meter_with(&Plugins::default(), decoder, settings, threads, source, make, take)
+}
+
+/// [`meter`] with plugins: each flow is shown to them, and its record has what they say. What they need is
+/// measured as well.
+pub fn meter_with<M: Make>(
+    plugins: &Plugins,
+    decoder: Decoder,
+    settings: Settings,
+    threads: usize,
     mut source: impl FnMut(&mut Batch) -> Filled + Send,
     make: &M,
     mut take: impl Take<M::Made> + Send,
 ) -> Tally {
     let shards = (settings.capacity / LEAST).clamp(1, SHARDS);
-    let each = Settings { capacity: settings.capacity.div_ceil(shards), ..settings };
+    let each = Settings {
+        capacity: settings.capacity.div_ceil(shards),
+        needs: settings.needs.and(plugins.needs()),
+        ..settings
+    };
     let shards = shards as usize;
     let board = Board {
         reader: Some(Reader { source: &mut source, sequencer: Sequencer::default() }),
         number: 0,
         over: false,
-        lanes: (0..shards).map(|_| Lane::new(each)).collect(),
+        lanes: (0..shards).map(|_| Lane::new(each, plugins.attach())).collect(),
         batches: VecDeque::new(),
         first: 0,
         taker: Some(Taker { take: &mut take, records: 0 }),
@@ -136,7 +155,9 @@ pub fn meter<M: Make>(
         undecoded: [0; Undecoded::ALL.len()],
         broken: false,
     };
-    let work = Work { board: Mutex::new(board), changed: Condvar::new(), decoder, make, shards };
+    let payload = plugins.payload();
+    let work =
+        Work { board: Mutex::new(board), changed: Condvar::new(), decoder, make, shards, payload };
     let at_once = 2 + 2 * threads;
     std::thread::scope(|scope| {
         for _ in 1..threads {
@@ -145,7 +166,10 @@ pub fn meter<M: Make>(
         work.run(at_once);
     });
     let board = work.board.into_inner().unwrap_or_else(PoisonError::into_inner);
-    board.tally()
+    let tally = board.tally();
+    let shards = board.lanes.into_iter().filter_map(|lane| lane.shard);
+    Attached::exit(shards.map(|shard| shard.into_plugins()));
+    tally
 }
 
 /// Reads, and puts in sequence.
@@ -160,24 +184,49 @@ struct Taker<'a, T> {
     records: u64,
 }
 
+/// What a shard is to do by a batch.
+#[derive(Default)]
+struct Tasks {
+    tasks: Vec<Task>,
+    /// The payloads of the packets in them, as far as plugins want them.
+    octets: Vec<u8>,
+}
+
+impl Tasks {
+    /// Keeps the first octets of a packet's payload: it says then where they are in `octets`.
+    fn keep_payload(&mut self, packet: &mut Packet, frame: &[u8], most: usize) {
+        let payload = packet.payload(frame);
+        let payload = payload.get(..most).unwrap_or(payload);
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let start = self.octets.len();
+        self.octets.extend_from_slice(payload);
+        packet.payload = (place(start), place(self.octets.len()));
+    }
+
+    fn clear(&mut self) {
+        self.tasks.clear();
+        self.octets.clear();
+    }
+}
+
 /// A shard, and what it is to do: of which batch, and what.
 struct Lane {
     /// Gone while somebody works on it.
     shard: Option<Box<Shard>>,
-    waiting: BTreeMap<u64, Vec<Task>>,
+    waiting: BTreeMap<u64, Tasks>,
     /// The batch that is next.
     next: u64,
     /// Room for tasks that was used before.
-    spare: Vec<Vec<Task>>,
+    spare: Vec<Tasks>,
     counts: Counts,
     truncated: u64,
     held: usize,
 }
 
 impl Lane {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: Settings, plugins: Attached) -> Self {
         Self {
-            shard: Some(Box::new(Shard::new(settings))),
+            shard: Some(Box::new(Shard::new(settings, plugins))),
             waiting: BTreeMap::new(),
             next: 0,
             spare: Vec::new(),
@@ -236,7 +285,7 @@ struct Spare {
 /// What is to be done next.
 enum Next<'a, S, T, M> {
     Read(Reader<'a, S>, Spare, u64),
-    Shard(usize, Box<Shard>, Vec<Task>, u64),
+    Shard(usize, Box<Shard>, Tasks, u64),
     Take(Taker<'a, T>, Vec<Ended<M>>, Option<Timestamp>),
     Wait,
     Nothing,
@@ -248,6 +297,8 @@ struct Work<'a, 'b, S, T, M: Make> {
     decoder: Decoder,
     make: &'b M,
     shards: usize,
+    /// So many octets of each payload are wanted.
+    payload: usize,
 }
 
 impl<S, T, M> Board<'_, S, T, M> {
@@ -301,7 +352,8 @@ impl<S, T, M> Board<'_, S, T, M> {
         if let Some(until) = until.pop_front() {
             let number = self.begin();
             for lane in &mut self.lanes {
-                lane.waiting.insert(number, vec![Task::Leave { until, now }]);
+                let tasks = vec![Task::Leave { until, now }];
+                lane.waiting.insert(number, Tasks { tasks, octets: Vec::new() });
             }
         }
     }
@@ -440,7 +492,7 @@ where
             }
         };
         let now = reader.sequencer.clock().now().max(late);
-        let mut tasks: Vec<Vec<Task>> = {
+        let mut lanes: Vec<Tasks> = {
             let mut board = self.lock();
             board.reader = Some(reader);
             board.over = filled == Filled::Last;
@@ -453,26 +505,32 @@ where
         let mut packet = Packet::BLANK;
         for &Placed { frame, time, now, all_over } in &placed {
             if all_over {
-                tasks.iter_mut().for_each(|tasks| tasks.push(Task::AllOver { now }));
+                lanes.iter_mut().for_each(|lane| lane.tasks.push(Task::AllOver { now }));
             }
             let frame = &batch.frames()[frame as usize];
             let bytes = batch.bytes_of(frame);
             let decoded =
                 self.decoder.decode_into(frame.link_type, time, bytes, frame.wire, &mut packet);
             match decoded {
-                Ok(()) => tasks[shard_of(&packet, self.shards)].push(Task::Count { packet, now }),
+                Ok(()) => {
+                    let lane = &mut lanes[shard_of(&packet, self.shards)];
+                    if self.payload > 0 {
+                        lane.keep_payload(&mut packet, bytes, self.payload);
+                    }
+                    lane.tasks.push(Task::Count { packet, now });
+                }
                 Err(why) => undecoded[why as usize] += 1,
             }
         }
         if let Some(now) = now {
-            tasks.iter_mut().for_each(|tasks| tasks.push(Task::Expire { now }));
+            lanes.iter_mut().for_each(|lane| lane.tasks.push(Task::Expire { now }));
         }
         let mut board = self.lock();
         let index = usize::try_from(number - board.first).unwrap_or(0);
         if let Some(batch) = board.batches.get_mut(index) {
             batch.until = now.filter(|_| filled != Filled::Last);
         }
-        for (lane, tasks) in board.lanes.iter_mut().zip(tasks) {
+        for (lane, tasks) in board.lanes.iter_mut().zip(lanes) {
             lane.waiting.insert(number, tasks);
         }
         for (sum, more) in board.undecoded.iter_mut().zip(undecoded) {
@@ -482,14 +540,14 @@ where
         board
     }
 
-    fn shard(&self, shard: &mut Shard, tasks: &[Task]) -> Ended<M::Made> {
+    fn shard(&self, shard: &mut Shard, Tasks { tasks, octets }: &Tasks) -> Ended<M::Made> {
         let mut ended = Ended { made: M::Made::default(), order: Vec::new() };
         let mut take = |record: Record| {
             ended.order.push((record.order(), ended.order.len()));
             self.make.make(record, &mut ended.made);
         };
         for task in tasks {
-            shard.run(task, &mut take);
+            shard.run(task, octets, &mut take);
         }
         // They came by when they ended; those that ended at the same moment as it happened.
         ended.order.sort_unstable();

@@ -27,7 +27,7 @@ pub use clock::{Doubted, PacketClock, Seen};
 pub(crate) use due::{Links, Queue};
 pub use handshake::Handshake;
 pub use holder::Holder;
-pub use meter::{AsTheyAre, Filled, Make, Take, Tally, meter};
+pub use meter::{AsTheyAre, Filled, Make, Take, Tally, meter, meter_with};
 pub(crate) use sequence::{Placed, Sequencer};
 pub(crate) use slab::Slab;
 pub use tcp::{CloseStyle, Closing};

@@ -5,6 +5,7 @@
 use super::{BiflowKey, Cache, Record, Settings};
 use crate::key::Timestamp;
 use crate::packet::{Fragments, Packet};
+use crate::plugin::Attached;
 
 /// What a shard is to do.
 #[derive(Clone, Copy, Debug)]
@@ -28,12 +29,18 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { fragments: Fragments::default(), cache: Cache::new(settings), truncated: 0 }
+    pub(super) fn new(settings: Settings, plugins: Attached) -> Self {
+        let cache = Cache::with_plugins(settings, plugins);
+        Self { fragments: Fragments::default(), cache, truncated: 0 }
     }
 
     pub(super) fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// Its plugins; nothing follows.
+    pub(super) fn into_plugins(self) -> Attached {
+        self.cache.into_plugins()
     }
 
     /// Packets that were captured in part.
@@ -41,15 +48,18 @@ impl Shard {
         self.truncated
     }
 
-    pub(super) fn run(&mut self, task: &Task, ended: &mut impl FnMut(Record)) {
+    /// Does a task. Where the payload of its packet is, is said of these octets, if a plugin wants it.
+    pub(super) fn run(&mut self, task: &Task, octets: &[u8], ended: &mut impl FnMut(Record)) {
         let Self { fragments, cache, truncated } = self;
         match task {
             Task::Count { packet, now } => {
                 *truncated += u64::from(packet.lengths.truncated);
                 if packet.fragment.is_none() {
-                    return cache.observe(packet, *now, ended);
+                    return cache.observe_with(packet, octets, *now, ended);
                 }
-                fragments.take(*packet, *now, |packet| cache.observe(&packet, *now, &mut *ended));
+                fragments.take(*packet, *now, |packet| {
+                    cache.observe_with(&packet, octets, *now, &mut *ended);
+                });
             }
             Task::Expire { now } => cache.expire(*now, ended),
             Task::AllOver { now } => {

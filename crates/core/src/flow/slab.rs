@@ -11,16 +11,26 @@ pub(crate) struct Slab<T> {
     each: usize,
 }
 
-impl<T: Clone> Slab<T> {
+impl<T> Slab<T> {
     /// So many values for each flow.
     pub(crate) fn new(each: usize) -> Self {
         Self { pieces: Vec::new(), each }
     }
 
     /// Makes sure that there is room for this flow.
-    pub(crate) fn reach(&mut self, flow: u32, value: &T) {
+    pub(crate) fn reach(&mut self, flow: u32, value: &T)
+    where
+        T: Clone,
+    {
         while self.pieces.len() * PIECE <= flow as usize {
             self.pieces.push(vec![value.clone(); PIECE * self.each].into());
+        }
+    }
+
+    /// [`reach`](Self::reach) for values that cannot be copied.
+    pub(crate) fn reach_by(&mut self, flow: u32, value: impl Fn() -> T) {
+        while self.pieces.len() * PIECE <= flow as usize {
+            self.pieces.push((0..PIECE * self.each).map(|_| value()).collect());
         }
     }
 
