@@ -14,3 +14,8 @@ mod live;
 pub use file::{CaptureFile, FileError, Reason};
 pub use filter::Filter;
 pub use live::{Interface, Live, LiveError, LiveSettings, Statistics, Stopper, interfaces};
+
+/// The program in docs/plugins.md is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/plugins.md")]
+struct Plugins;

@@ -92,8 +92,8 @@ impl Lessons {
         );
         text += &format!("# Learned from: {}\n", score(&tree, learned));
         text += &format!(
-            "# Cross-validated among them: {validated} right ({}), by at most {depth} questions, at least\n\
-             # {least} flows at a leaf\n",
+            "# Cross-validated among them: {validated} right ({}), best by {depth} questions at most and\n\
+             # {least} flows at a leaf at least\n",
             percent(validated, learned.len())
         );
         text += &format!("# Held out, of other captures: {}\n", score(&tree, held_out));
