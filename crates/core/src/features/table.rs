@@ -222,7 +222,7 @@ fn identity(table: &mut Vec<Column>) {
         Unsigned,
         NONE,
         "Why the flow ended, by IPFIX's numbers (flowEndReason): 1 idle timeout, 2 active timeout, 3 end of flow, 4 forced end, 5 lack of resources",
-        |record| { Value::Unsigned(record.reason as u64) }
+        |record| { Value::unsigned(record.reason.number()) }
     );
     one!(
         table,

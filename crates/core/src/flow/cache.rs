@@ -54,7 +54,7 @@ impl Default for Settings {
     }
 }
 
-/// A flow that has ended.
+/// A flow that has ended, or how one was until somebody asked.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Who talked to whom, and how much.
@@ -62,7 +62,7 @@ pub struct Record {
     /// Why it ended.
     pub reason: EndReason,
     /// When that was certain: its last packet and the idle timeout, for example. Records come in this
-    /// order.
+    /// order. Of a flow that goes on, when its last packet came.
     pub ended: Timestamp,
     /// What was measured.
     pub features: Features,
@@ -427,6 +427,41 @@ impl Cache {
         }
     }
 
+    /// The flow of this key, if it goes on; without packets, if the active timeout has told of it.
+    pub(super) fn flow(&self, key: &BiflowKey) -> Option<&Flow> {
+        Some(&self.held_of(key)?.1.flow)
+    }
+
+    /// How the flow of this key was until now; nothing about it changes. A connection that is over, but
+    /// takes in what still comes, has its reason; any other one goes on.
+    pub(super) fn peek(&self, key: &BiflowKey) -> Option<Record> {
+        let (number, held) = self.held_of(key)?;
+        let over = held.closed.is_some();
+        let reason = if over { EndReason::EndOfFlow } else { EndReason::GoesOn };
+        Some(self.record(number, &held.flow, reason, held.last))
+    }
+
+    fn held_of(&self, key: &BiflowKey) -> Option<(u32, &Held)> {
+        let held = |number: u32| self.held.one(number).as_ref();
+        let is = |&number: &u32| held(number).is_some_and(|held| held.flow.key() == *key);
+        let number = *self.table.find(self.hasher.hash_one(key), is)?;
+        Some((number, held(number)?))
+    }
+
+    fn record(&self, number: u32, flow: &Flow, reason: EndReason, ended: Timestamp) -> Record {
+        let features = self.states.end(number, flow);
+        let accounting = self.settings.accounting;
+        Record {
+            flow: flow.clone(),
+            reason,
+            ended,
+            features,
+            accounting,
+            holders: None,
+            plugins: None,
+        }
+    }
+
     fn end(
         &mut self,
         number: u32,
@@ -453,17 +488,7 @@ impl Cache {
             self.active.remove(&mut self.age, number);
         }
         let record = counted.then(|| {
-            let features = self.states.end(number, &held.flow);
-            let accounting = self.settings.accounting;
-            let mut record = Record {
-                flow: held.flow.clone(),
-                reason,
-                ended: at,
-                features,
-                accounting,
-                holders: None,
-                plugins: None,
-            };
+            let mut record = self.record(number, &held.flow, reason, at);
             if !self.plugins.is_empty() {
                 record.plugins = Some(self.plugins.end(number, &record, forced));
             }

@@ -2,9 +2,10 @@
 //! packet until it ends.
 //!
 //! [`Cache`] (`cache.rs`) holds the flows that go on, bounded, and hands out a [`Record`] of each that
-//! ends; [`meter`] (`meter.rs`) makes packets of frames for some caches (`shard.rs`) and accounts for each.
-//! Which way is forward is told in [`DirectionSource`]; how TCP was opened, in `handshake.rs`; when it is
-//! over, in `tcp.rs`; which times can be believed, in `clock.rs`.
+//! ends; [`meter`] (`meter.rs`) makes packets of frames for some caches (`shard.rs`) and accounts for each;
+//! [`Recent`] (`recent.rs`) answers what a flow is like while it goes on. Which way is forward is told in
+//! [`DirectionSource`]; how TCP was opened, in `handshake.rs`; when it is over, in `tcp.rs`; which times can be
+//! believed, in `clock.rs`.
 
 mod cache;
 mod clock;
@@ -12,6 +13,7 @@ mod due;
 mod handshake;
 mod holder;
 mod meter;
+mod recent;
 mod sequence;
 mod shard;
 mod slab;
@@ -28,6 +30,7 @@ pub(crate) use due::{Links, Queue};
 pub use handshake::Handshake;
 pub use holder::Holder;
 pub use meter::{AsTheyAre, Filled, Make, Take, Tally, meter, meter_with};
+pub use recent::{Answer, Missed, Recent, RecentSettings, Remote, Ticket};
 pub(crate) use sequence::{Placed, Sequencer};
 pub(crate) use slab::Slab;
 pub use tcp::{CloseStyle, Closing};
@@ -115,6 +118,8 @@ impl DirectionSource {
 /// Why a flow ended (flowEndReason 136 in the IPFIX registry; the numbers are the registry's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
+    /// It has not: somebody asked how it is so far. The registry has no number for that; 0 is reserved.
+    GoesOn = 0,
     /// No packet for the idle timeout.
     IdleTimeout = 1,
     /// It went on for the active timeout; what comes after is another record.
@@ -132,11 +137,21 @@ impl EndReason {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::GoesOn => "goes-on",
             Self::IdleTimeout => "idle-timeout",
             Self::ActiveTimeout => "active-timeout",
             Self::EndOfFlow => "end-of-flow",
             Self::Forced => "forced-end",
             Self::LackOfResources => "lack-of-resources",
+        }
+    }
+
+    /// Its number in the registry, if the flow has ended.
+    #[must_use]
+    pub const fn number(self) -> Option<u64> {
+        match self {
+            Self::GoesOn => None,
+            ended => Some(ended as u64),
         }
     }
 }

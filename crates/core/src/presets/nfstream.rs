@@ -37,11 +37,12 @@ fn core(table: &mut Vec<Column>) {
         NONE,
         "0 idle timeout or end of the flow, 1 active timeout, -1 for another reason",
         |record| {
-            Value::Signed(match record.reason {
-                EndReason::IdleTimeout | EndReason::EndOfFlow => 0,
-                EndReason::ActiveTimeout => 1,
-                EndReason::Forced | EndReason::LackOfResources => -1,
-            })
+            match record.reason {
+                EndReason::GoesOn => Value::Null,
+                EndReason::IdleTimeout | EndReason::EndOfFlow => Value::Signed(0),
+                EndReason::ActiveTimeout => Value::Signed(1),
+                EndReason::Forced | EndReason::LackOfResources => Value::Signed(-1),
+            }
         }
     );
     one!(table, "src_ip", "", Text, NONE, "Address of the initiator", |record| Value::Address(
@@ -454,11 +455,12 @@ fn first_api(table: &mut Vec<Column>) {
         NONE,
         "0 inactive timeout, 1 active timeout, 2 termination (end of flow, end of input, no room)",
         |record| {
-            Value::Unsigned(match record.reason {
-                EndReason::IdleTimeout => 0,
-                EndReason::ActiveTimeout => 1,
-                _ => 2,
-            })
+            match record.reason {
+                EndReason::GoesOn => Value::Null,
+                EndReason::IdleTimeout => Value::Unsigned(0),
+                EndReason::ActiveTimeout => Value::Unsigned(1),
+                _ => Value::Unsigned(2),
+            }
         }
     );
 }
