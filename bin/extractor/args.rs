@@ -1,5 +1,6 @@
 //! What was typed.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,7 @@ Examples:
   extractor columns --preset cic                  what the columns mean
   extractor sessions capture.pcap                 what happens in TCP connections
   extractor packets --count 10 day.pcapng.zst     the layers of each packet
+  extractor serve eth0 --filter 'tcp port 443'    what a connection looks like, for services that ask
 
 Exit codes: 0 done, 1 a capture is damaged (the flows in front of that place are written) or a file or
 interface cannot be read or written, 2 wrong arguments, 3 a tracker does not answer, 4 no trust between
@@ -211,6 +213,8 @@ pub(crate) enum Command {
     Interfaces(InterfacesArgs),
     /// Print the layers of each packet, from the outside in.
     Packets(PacketsArgs),
+    /// Answer services of this host, over HTTP: what a connection of theirs looks like while it goes on.
+    Serve(ServeArgs),
     /// Tell what happens in TCP connections: opened, data, sent again, reset, over.
     Sessions(SessionsArgs),
 }
@@ -304,6 +308,73 @@ pub(crate) struct ColumnsArgs {
     /// Print the pages of docs/features.md.
     #[arg(long)]
     pub(crate) markdown: bool,
+}
+
+/// `extractor serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+  curl 'http://127.0.0.1:8731/flow?address=192.0.2.7&port=51234'
+                                     200 and the columns, 404 and why there is none
+  curl http://127.0.0.1:8731/health  how it stands with the capture
+
+Exit codes: 0 ended by SIGINT or SIGTERM, 1 interfaces can no longer be captured or the address cannot
+be listened on, 2 wrong arguments.")]
+pub(crate) struct ServeArgs {
+    /// The interfaces that the services are reached by; without any the one of the default route.
+    #[arg(value_name = "INTERFACE")]
+    pub(crate) interfaces: Vec<String>,
+
+    /// Where services ask: an address of loopback, because answers tell who talks to whom.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8731")]
+    pub(crate) listen: SocketAddr,
+
+    /// Which columns are told: basic, nfstream, cic, pyflowmeter, full.
+    #[arg(long, value_name = "NAME", default_value = "basic", value_parser = preset)]
+    pub(crate) preset: &'static procflow_core::presets::Preset,
+
+    /// These columns instead of the preset's, in this order, by their names in the preset or in `full`.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+
+    /// A flow is told of when it has so many packets.
+    #[arg(long, value_name = "PACKETS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) min_packets: u64,
+
+    /// Wait at most so long for a flow to appear.
+    #[arg(long, value_name = "TIME", default_value = "1500ms", value_parser = time)]
+    pub(crate) wait: Duration,
+
+    /// Forget flows so long after their last packet; what comes then is another flow.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub(crate) keep: Duration,
+
+    /// Look for flows to forget so often.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub(crate) sweep: Duration,
+
+    /// Hold at most so many flows that go on, and as many that have ended.
+    #[arg(long, value_name = "FLOWS", default_value_t = 32_768, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub(crate) capacity: u32,
+
+    /// Let at most so many questions wait; what is asked beyond is answered with 503.
+    #[arg(long, value_name = "QUESTIONS", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) waiting: u16,
+
+    /// Take only frames that this expression wants (pcap-filter(7)).
+    #[arg(short, long, value_name = "EXPRESSION")]
+    pub(crate) filter: Option<String>,
+
+    /// Let the kernel keep so many bytes of frames for each interface.
+    #[arg(long, value_name = "BYTES", default_value_t = 10_000_000)]
+    pub(crate) buffer: u32,
+
+    /// Say nothing of where is listened, nor at the end what became of the packets.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Say what became of the packets as a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A length of a packet.

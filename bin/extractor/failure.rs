@@ -1,10 +1,12 @@
 //! Why the extractor could not do its work, and the exit code for it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use procflow_capture::{FileError, LiveError};
 use procflow_feed::{FeedError, TrustError};
+use procflow_live::OpenError;
 use procflow_probe::ProbeError;
 use procflow_store::ExportError;
 
@@ -58,6 +60,25 @@ pub(crate) enum Failure {
     NoFormat(PathBuf),
     #[error("--rotate-size and --rotate-time need a file (-o)")]
     NothingToRotate,
+    #[error(
+        "--listen {0}: only an address of loopback, such as 127.0.0.1:8731; answers tell who talks to whom"
+    )]
+    NotLoopback(SocketAddr),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot start serving: {0}")]
+    Start(io::Error),
+    #[error("the capture has ended")]
+    Ended,
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Live(error) => Self::Live(error),
+            OpenError::Thread(error) => Self::Start(error),
+        }
+    }
 }
 
 impl Failure {
@@ -70,6 +91,7 @@ impl Failure {
             | Self::Mixed(_)
             | Self::NotATracker(_)
             | Self::NotLive
+            | Self::NotLoopback(_)
             | Self::Live(LiveError::Filter { .. }) => 2,
             Self::Feed(error) => error.exit_code(),
             Self::Trust(TrustError::Key { .. }) => 4,

@@ -1,6 +1,7 @@
 //! `extractor FILE...|INTERFACE...` makes bidirectional flows with statistical features of packets;
 //! `extractor columns` says what they are, `extractor interfaces` where packets can be taken from;
-//! `extractor sessions` tells what happens in TCP connections, `extractor packets` what is in packets.
+//! `extractor sessions` tells what happens in TCP connections, `extractor packets` what is in packets,
+//! `extractor serve` what a connection of this host looks like, to its services.
 //!
 //! A program is a page: arguments, run, exit code.
 
@@ -16,6 +17,7 @@ mod packets;
 mod processes;
 mod report;
 mod run;
+mod serve;
 mod sessions;
 mod source;
 mod stop;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Some(Command::Interfaces(interfaces)) => interfaces::list(interfaces),
         Some(Command::Sessions(args)) => sessions::run(args),
         Some(Command::Packets(packets)) => packets::print(packets),
+        Some(Command::Serve(args)) => serve::serve(args),
         None => run::run(&args),
     };
     match done {

@@ -9,6 +9,7 @@ use procflow_core::Timestamp;
 use procflow_core::features::{Column, column, process_columns};
 use procflow_core::flow::{AsTheyAre, Record, Settings, Take, Tally, meter};
 use procflow_core::packet::{Batch, Decoder};
+use procflow_core::presets::Preset;
 
 use crate::args::Args;
 use crate::failure::Failure;
@@ -131,16 +132,21 @@ fn chosen(args: &Args, with_processes: bool) -> Result<Vec<Column>, Failure> {
         }
         return Ok(columns);
     }
-    for (index, name) in args.columns.iter().enumerate() {
-        if args.columns[..index].contains(name) {
+    named(args.preset, &args.columns)
+}
+
+/// The columns of these names, in the preset or among all.
+pub(crate) fn named(preset: &Preset, names: &[String]) -> Result<Vec<Column>, Failure> {
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) {
             return Err(Failure::Twice(name.clone()));
         }
     }
     let find = |name: &String| {
-        let own = args.preset.columns.iter().find(|column| column.name == name);
+        let own = preset.columns.iter().find(|column| column.name == name);
         own.or_else(|| column(name)).copied().ok_or_else(|| Failure::NoColumn(name.clone()))
     };
-    args.columns.iter().map(find).collect()
+    names.iter().map(find).collect()
 }
 
 fn settings(args: &Args, columns: &[Column]) -> Settings {

@@ -225,7 +225,15 @@ fn flows(path: &Path) -> Result<Vec<Measured>, Box<dyn Error>> {
     let mut plugins = Plugins::default();
     plugins.add(Measure(sender))?;
     let settings = Settings::default();
-    meter_with(&plugins, Decoder::default(), settings, 1, source, &AsTheyAre, |_, _| ());
+    meter_with(
+        &plugins,
+        Decoder::default(),
+        settings,
+        1,
+        source,
+        &AsTheyAre,
+        |_: &Vec<_>, _: usize| (),
+    );
     drop(plugins);
     Ok(receiver.into_iter().collect())
 }
