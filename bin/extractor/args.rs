@@ -222,8 +222,8 @@ pub(crate) enum Command {
 /// `extractor sessions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each event is a line: its time, the number of the session, initiator, > (from it), < (to it) or -, responder,
-and what happened. docs/sessions.md says what the events mean.
+Each event is a line: its time, the number of the session, the initiator, > (from it), < (to it) or -,
+the responder, and what happened. docs/sessions.md says what the events mean.
 
 Examples:
   extractor sessions capture.pcap                 what happens, and the sums of each session

@@ -7,6 +7,25 @@
 //! `round_trips.rs`. Who began, when a connection is over and which times are believed is decided in `flow`,
 //! as for flows.
 //!
+//! ```
+//! use procflow_core::packet::Packet;
+//! use procflow_core::session::{EventKind, Sessions, Settings};
+//!
+//! fn next(sessions: &mut Sessions, packet: &Packet, frame: &[u8]) {
+//!     sessions.observe(packet, frame, packet.time, |event| match event.kind {
+//!         EventKind::Data { payload, .. } => println!("{}: {} octets", event.key, payload.len()),
+//!         EventKind::End(summary) => println!("{}: {} ns", event.key, summary.duration()),
+//!         _ => {}
+//!     });
+//! }
+//! # next(&mut Sessions::new(Settings::default()), &packet(), &[]);
+//! # fn packet() -> Packet {
+//! #     use procflow_core::{Timestamp, packet::{Decoder, LinkType}};
+//! #     let frame = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+//! #     Decoder::default().decode(LinkType::RAW, Timestamp(0), &frame, 20).unwrap()
+//! # }
+//! ```
+//!
 //! Nothing is put in for what was not captured: it is told how much is missing. Checksums are not looked at
 //! (where segments are offloaded a capture has none that are right), and neither are fragments of IP put
 //! together.

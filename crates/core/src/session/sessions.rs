@@ -332,3 +332,14 @@ impl Sessions {
         self.free.push(number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_takes_what_is_said_of_it() {
+        let held = size_of::<Held>();
+        assert!((768..1280).contains(&held), "{held}");
+    }
+}
