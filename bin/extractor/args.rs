@@ -313,12 +313,14 @@ pub(crate) struct ColumnsArgs {
 /// `extractor serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+  extractor serve eth0 --filter 'tcp port 443'
   curl 'http://127.0.0.1:8731/flow?address=192.0.2.7&port=51234'
-                                     200 and the columns, 404 and why there is none
+                                     the columns, or 404 and why there is none
   curl http://127.0.0.1:8731/health  how it stands with the capture
 
-Exit codes: 0 ended by SIGINT or SIGTERM, 1 interfaces can no longer be captured or the address cannot
-be listened on, 2 wrong arguments.")]
+Exit codes: 0 ended by SIGINT or SIGTERM, 1 an interface cannot be captured or the address not
+listened on, 2 wrong arguments.")]
 pub(crate) struct ServeArgs {
     /// The interfaces that the services are reached by; without any the one of the default route.
     #[arg(value_name = "INTERFACE")]

@@ -5,9 +5,10 @@ mod frames;
 use std::time::Duration;
 
 use frames::{fragment, host, ipv4, ipv6, tcp, udp};
-use procflow_core::features::{Column, Value, Way, column};
+use procflow_core::features::{Column, Value, Way, column, columns};
 use procflow_core::flow::{
-    Answer, EndReason, Missed, Recent, RecentSettings, Record, Remote, Settings, Ticket,
+    Answer, AsTheyAre, EndReason, Filled, Missed, Recent, RecentSettings, Record, Remote, Settings,
+    Ticket, meter,
 };
 use procflow_core::packet::{Batch, Decoder, LinkType};
 use procflow_core::{Endpoint, Timestamp};
@@ -99,6 +100,35 @@ fn a_flow_that_goes_on_is_told_at_once_as_it_is_so_far() {
     show(&mut recent, &[request(60 * MILLI, 4000, 443, 100)]);
     let record = recent.answer(client(4000)).unwrap();
     assert_eq!((record.packets(Way::Forward), recent.tally().flows.flows), (4, 1));
+}
+
+#[test]
+fn a_flow_so_far_has_the_columns_that_the_meter_gives_for_the_same_packets() {
+    let mut packets = handshake(SECOND, 4000, 443).to_vec();
+    packets.extend((1..40).map(|n| request(SECOND + n * n * 20 * MILLI, 4000, 443, n as usize)));
+    let back = ipv4(2, 1, 6, &tcp(443, 4000, ACK, (501, 900), &[5; 99]));
+    packets.push((40 * SECOND, back));
+    let needs = Column::all_need(columns());
+    let settings = RecentSettings::measuring(columns());
+    assert_eq!(settings.flows.needs, needs);
+    let mut recent = Recent::new(Decoder::default(), settings);
+    show(&mut recent, &packets);
+    let so_far = recent.answer(client(4000)).unwrap();
+    let mut left = packets.iter();
+    let source = |batch: &mut Batch| {
+        batch.clear();
+        let Some((time, packet)) = left.next() else { return Filled::Last };
+        batch.push(Timestamp(*time), packet.len() as u32, LinkType::RAW, packet);
+        Filled::More(None)
+    };
+    let mut metered = Vec::new();
+    let take = |made: &Vec<Record>, index: usize| metered.push(made[index].clone());
+    let (decoder, settings) = (Decoder::default(), Settings { needs, ..Settings::default() });
+    meter(decoder, settings, 1, source, &AsTheyAre, take);
+    assert_eq!((metered.len(), metered[0].packets(Way::Both)), (1, 43));
+    for column in columns().iter().filter(|column| column.name != "end_reason") {
+        assert_eq!((column.value)(&so_far), (column.value)(&metered[0]), "{}", column.name);
+    }
 }
 
 #[test]
@@ -299,4 +329,50 @@ fn fragments_count_in_the_flow_of_the_first() {
 
 fn ipv4_part(inside: &[u8], offset: u16, more: bool) -> Vec<u8> {
     fragment(1, 2, 17, (9, offset, more), inside)
+}
+
+#[test]
+fn any_packets_are_accounted_for_and_take_bounded_room() {
+    let flows = Settings { capacity: 8, ..Settings::default() };
+    let mut recent = with(RecentSettings { flows, waiting: 4, ..RecentSettings::default() });
+    // xorshift64: the same numbers each time.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let (mut answered, mut asked) = (0, 0);
+    for number in 0..20_000 {
+        let [a, b] = [random(4), random(4)].map(|host| host as u8);
+        let [from, to] = [random(5), random(5)].map(|port| port as u16);
+        let numbers = (random(9) as u32, random(9) as u32);
+        let inside = tcp(from, to, random(64) as u8, numbers, &[0; 3]);
+        let part = (random(3) as u16, 8 * random(2) as u16, random(2) == 0);
+        let mut packet = match random(4) {
+            0 => fragment(a, b, 6, part, &inside),
+            1 => ipv4(a, b, 17, &udp(from, to, b"x")),
+            _ => ipv4(a, b, 6, &inside),
+        };
+        packet.truncate(random(200) as usize);
+        let time = number * SECOND / 5 + random(SECOND as u64) as i64
+            - random(50) as i64 / 49 * 4000 * SECOND;
+        answered += show(&mut recent, &[(time, packet)]).len();
+        let remote = Remote { local_port: Some(to), ..Endpoint::new(host(a), from).into() };
+        let at = number as u64;
+        asked += usize::from(matches!(
+            recent.ask(remote, Duration::from_millis(at + 5)),
+            Answer::Later(_)
+        ));
+        answered += gave_up(&mut recent, at).len();
+        if random(100) == 0 {
+            recent.sweep(Timestamp(time));
+        }
+        assert!(recent.len() <= 16 && recent.waiting() <= 4);
+    }
+    // Each question was answered once, or waits.
+    assert!(asked > 1000 && asked == answered + recent.waiting(), "{asked} {answered}");
+    let tally = recent.finish();
+    assert!(tally.is_conserved() && tally.clock_jumps + tally.wild_times > 0, "{tally:?}");
 }

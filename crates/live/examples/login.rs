@@ -72,6 +72,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use procflow_capture::LiveError;
     use procflow_live::OpenError;
     use std::io::Write;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -83,7 +84,7 @@ mod tests {
         let opened = RecentFlows::open(&["lo".to_owned()], LiveFlows::measuring(columns));
         let (flows, _sessions) = match opened {
             Ok(opened) => opened,
-            Err(OpenError::Live(why)) => {
+            Err(OpenError::Live(why @ LiveError::Open { rights: true, .. })) => {
                 return drop(writeln!(std::io::stderr(), "SKIPPED: {why}"));
             }
             Err(other) => panic!("{other}"),

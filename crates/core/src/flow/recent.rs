@@ -2,7 +2,7 @@
 //! this remote address and port is, at once or as soon as it has enough packets.
 //!
 //! A machine that is fed and asked. Frames come with their times, and become flows by the sequence, the
-//! cache and the features that [`meter`](super::meter) has. Questions come with deadlines, by a clock of
+//! cache and the features that the meter has. Questions come with deadlines, by a clock of
 //! their own that is never set. Nothing here waits.
 //!
 //! It does not know which end of a flow is the service's: a capture sees both, and behind a translation or
