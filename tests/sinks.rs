@@ -287,3 +287,54 @@ fn there_is_nothing_to_rotate_on_standard_output_and_no_file_without_rows() {
     make(&["--rotate-time", "1h"], &[&capture], &place.path().join("out.parquet"));
     assert_eq!(listed(place.path()), ["in.pcap"]);
 }
+
+/// Runs a command with its standard error, and if asked its standard output, on a terminal; prints what came
+/// there.
+const ON_A_TERMINAL: &str = r#"
+import os, pty, subprocess, sys
+ours, theirs = pty.openpty()
+out = theirs if sys.argv[1] == "both" else subprocess.DEVNULL
+child = subprocess.Popen(sys.argv[2:], stdout=out, stderr=theirs)
+os.close(theirs)
+said = b""
+try:
+    while chunk := os.read(ours, 65536):
+        said += chunk
+except OSError:
+    pass
+child.wait()
+sys.stdout.buffer.write(said)
+"#;
+
+#[test]
+fn a_bar_is_shown_to_who_looks_and_to_nobody_else() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        return skip("python3 is not installed");
+    }
+    let place = tempfile::tempdir().unwrap();
+    let capture = place.path().join("in.pcap");
+    let packets: Vec<_> = (0..1000).map(|port| (QUARTER_PAST, port)).collect();
+    let bytes = datagrams(&packets);
+    std::fs::write(&capture, &bytes).unwrap();
+    let said = |terminal: &str, arguments: &[&str]| {
+        let mut command = Command::new("python3");
+        command.args(["-c", ON_A_TERMINAL, terminal, env!("CARGO_BIN_EXE_extractor")]);
+        let output = command.args(arguments).arg(&capture).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let rows = place.path().join("rows.csv");
+    let bar = said("error", &["-o", rows.to_str().unwrap()]);
+    // 24 and 45 octets for each packet.
+    assert_eq!(bytes.len(), 24 + 45 * 1000);
+    assert!(bar.contains("43.97 KiB/43.97 KiB") && bar.contains("packets/s"), "{bar:?}");
+    assert!(bar.contains("1000 frames"), "{bar:?}");
+    for (terminal, arguments) in
+        [("error", &["--quiet"][..]), ("both", &[]), ("both", &["-o", "-"])]
+    {
+        let said = said(terminal, arguments);
+        assert!(!said.contains("packets/s"), "{said:?}");
+    }
+    // No terminal at all.
+    let output = extractor(&["-o", rows.to_str().unwrap()], &[&capture]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("packets/s"));
+}

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use procflow_capture::{CaptureFile, Filter};
 use procflow_core::flow::Filled;
@@ -15,6 +17,9 @@ pub(crate) struct Files<'a> {
     left: std::slice::Iter<'a, PathBuf>,
     open: Option<(&'a Path, CaptureFile<Box<dyn Read + Send>>)>,
     filter: Option<Filter>,
+    /// Octets read so far of files as they are on disk, and those of the files that are over.
+    read: Arc<AtomicU64>,
+    before: u64,
     /// Frames that the filter does not want.
     pub(crate) filtered: u64,
     /// Why it ended before the last file's end.
@@ -24,7 +29,22 @@ pub(crate) struct Files<'a> {
 impl<'a> Files<'a> {
     pub(crate) fn of(files: &'a [PathBuf], filter: Option<&str>) -> Result<Self, Failure> {
         let filter = filter.map(Filter::new).transpose()?;
-        Ok(Self { left: files.iter(), open: None, filter, filtered: 0, failed: None })
+        let (left, read) = (files.iter(), Arc::default());
+        Ok(Self { left, open: None, filter, read, before: 0, filtered: 0, failed: None })
+    }
+
+    /// Octets read so far of the files as they are on disk: told while others read.
+    pub(crate) fn read(&self) -> Arc<AtomicU64> {
+        self.read.clone()
+    }
+
+    /// How many octets there are to be read in all, if all files are of the kind that has an end.
+    pub(crate) fn size(&self) -> Option<u64> {
+        let one = |path: &PathBuf| {
+            let metadata = path.metadata().ok().filter(|metadata| metadata.is_file());
+            metadata.map(|metadata| metadata.len())
+        };
+        self.left.clone().map(one).sum()
     }
 
     /// Takes the next frames into a batch.
@@ -42,11 +62,14 @@ impl<'a> Files<'a> {
                 }
             }
             let Some((path, file)) = &mut self.open else { return Filled::Last };
-            if let Err(source) = file.next_batch(batch) {
+            let read = file.next_batch(batch);
+            self.read.store(self.before.saturating_add(file.position()), Ordering::Relaxed);
+            if let Err(source) = read {
                 self.failed = Some(Failure::Capture { path: path.to_path_buf(), source });
                 return Filled::Last;
             }
             if batch.is_empty() {
+                self.before = self.before.saturating_add(file.position());
                 self.open = None;
                 continue;
             }

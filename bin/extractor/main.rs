@@ -15,6 +15,7 @@ mod interfaces;
 mod output;
 mod packets;
 mod processes;
+mod progress;
 mod report;
 mod run;
 mod serve;

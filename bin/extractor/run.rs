@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::following::{Ended, follow};
 use crate::output::{Made, Output, Rotation};
 use crate::processes::Processes;
+use crate::progress::Progress;
 use crate::report::Report;
 use crate::source::Source;
 use crate::stop::Stop;
@@ -38,6 +39,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             eprintln!("extractor: capturing {}", live.names());
         }
     }
+    let progress = match &source {
+        Source::Files(files) => Progress::of(args, files.read(), files.size()),
+        Source::Live(_) => None,
+    };
     let next = |batch: &mut Batch| source.next(batch, &stop);
     let decoder = Decoder { tunnels: !args.no_tunnels };
     let threads = threads(args);
@@ -51,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         })
     } else {
         let rows = output.rows(processes.as_ref().map(Processes::join));
-        let take = Taking { output: &mut output, stop: &stop };
+        let take = Taking { output: &mut output, stop: &stop, progress };
         meter(decoder, settings, threads, next, &rows, take)
     };
     if let Some(processes) = processes {
@@ -79,10 +84,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// So many records wait at most for whoever writes their rows.
 const WAITING: usize = 4096;
 
-/// Takes rows, and stops when that is no use.
+/// Takes rows, stops when that is no use, and shows how far all is.
 struct Taking<'a> {
     output: &'a mut Output,
     stop: &'a Stop,
+    progress: Option<Progress>,
 }
 
 impl Take<Made> for Taking<'_> {
@@ -92,7 +98,10 @@ impl Take<Made> for Taking<'_> {
         }
     }
 
-    fn so_far(&mut self, _tally: &Tally, until: Option<Timestamp>) {
+    fn so_far(&mut self, tally: &Tally, until: Option<Timestamp>) {
+        if let Some(progress) = &self.progress {
+            progress.show(tally);
+        }
         if until.is_some_and(|until| self.output.until(until).is_break()) {
             self.stop.want();
         }
