@@ -190,6 +190,24 @@ fn the_page_of_columns_is_what_the_program_prints() {
     );
 }
 
+#[test]
+fn the_page_of_names_elsewhere_is_what_the_program_prints() {
+    let printed = extractor(&["columns", "--names", "ecs,otel", "--markdown"], &[]);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/field-names.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(
+        String::from_utf8_lossy(&printed.stdout) == page,
+        "make it anew: extractor columns --names ecs,otel --markdown > docs/field-names.md"
+    );
+    let text = extractor(&["columns", "--names", "otel"], &[]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("network.transport (IANA's keyword"), "{text}");
+    let json = extractor(&["columns", "--names", "ecs", "--json"], &[]);
+    let first: Value =
+        serde_json::from_slice(json.stdout.split(|&b| b == b'\n').next().unwrap()).unwrap();
+    assert_eq!((&first["column"], &first["name"]), (&"source_address".into(), &"source.ip".into()));
+}
+
 /// Packets, octets of IP packets and octets of frames of each pair of endpoints.
 type Counts = BTreeMap<String, [u64; 3]>;
 

@@ -338,3 +338,36 @@ fn a_bar_is_shown_to_who_looks_and_to_nobody_else() {
     let output = extractor(&["-o", rows.to_str().unwrap()], &[&capture]);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("packets/s"));
 }
+
+#[test]
+fn columns_have_the_names_of_others_and_any_preset_the_community_id() {
+    let place = tempfile::tempdir().unwrap();
+    let capture = place.path().join("in.pcap");
+    std::fs::write(&capture, datagrams(&[(QUARTER_PAST, 7)])).unwrap();
+    let rows = |arguments: &[&str]| {
+        let output = extractor(&[arguments, &["--quiet"]].concat(), &[&capture]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let columns = "source_address,source_port,protocol,forward_ip_octets,handshake";
+    // Its number is not OpenTelemetry's keyword, so that keeps its name.
+    for (names, header) in [
+        ("ecs", "source.ip,source.port,network.iana_number,source.bytes,handshake"),
+        ("otel", "source.address,source.port,protocol,forward_ip_octets,handshake"),
+    ] {
+        let rows = rows(&["--columns", columns, "--names", names]);
+        assert_eq!(rows, format!("{header}\r\n10.0.0.1,7,17,29,\r\n"));
+    }
+    // By the Community ID's specification, from Python's hashlib: sha1 of seed 0, 10.0.0.1, 10.0.0.2, 17, 0,
+    // 7, 53.
+    let id = "1:fUU7ISsyLtU6uj7KjCQqDsJt6LE=";
+    for preset in ["basic", "nfstream", "cic", "pyflowmeter", "full"] {
+        let rows = rows(&["--preset", preset, "--community-id"]);
+        let mut reader = csv::Reader::from_reader(rows.as_bytes());
+        let there = |name: &str| name == "community_id";
+        assert_eq!(reader.headers().unwrap().iter().filter(|&name| there(name)).count(), 1);
+        let place = reader.headers().unwrap().iter().position(there).unwrap();
+        let row = reader.records().next().unwrap().unwrap();
+        assert_eq!(&row[place], id, "{preset}");
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use procflow_binding::PlaceName;
-use procflow_core::features::Accounting;
+use procflow_core::features::{Accounting, Vocabulary};
 
 /// Makes bidirectional flows with statistical features of packets.
 ///
@@ -70,6 +70,15 @@ pub(crate) struct Args {
     /// These columns instead of the preset's, in this order, by their names in the preset or in `full`.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,
+
+    /// Add the Community ID to the columns, where it is not among them.
+    #[arg(long)]
+    pub(crate) community_id: bool,
+
+    /// Call columns of our own as others do, where the name alone makes the difference (`extractor columns
+    /// --names`): those of the presets basic and full, or any by --columns.
+    #[arg(long, value_enum, value_name = "VOCABULARY")]
+    pub(crate) names: Option<Names>,
 
     /// A flow ends so long after its last packet (the preset's unless said: 30 s for nfstream).
     #[arg(short = 't', long, value_name = "TIME", value_parser = time)]
@@ -301,11 +310,21 @@ pub(crate) struct ColumnsArgs {
     #[arg(long, value_name = "NAME", value_parser = preset)]
     pub(crate) preset: Option<&'static procflow_core::presets::Preset>,
 
+    /// Say what columns of our own are called elsewhere.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "VOCABULARY",
+        value_delimiter = ',',
+        conflicts_with = "preset"
+    )]
+    pub(crate) names: Vec<Names>,
+
     /// Print a JSON object for each column, a line each.
     #[arg(long, conflicts_with = "markdown")]
     pub(crate) json: bool,
 
-    /// Print the pages of docs/features.md.
+    /// Print the pages of docs/features.md; with --names ecs,otel those of docs/field-names.md.
     #[arg(long)]
     pub(crate) markdown: bool,
 }
@@ -377,6 +396,24 @@ pub(crate) struct ServeArgs {
     /// Say what became of the packets as a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Names that others agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Names {
+    /// The Elastic Common Schema.
+    Ecs,
+    /// OpenTelemetry's semantic conventions.
+    Otel,
+}
+
+impl From<Names> for Vocabulary {
+    fn from(names: Names) -> Self {
+        match names {
+            Names::Ecs => Self::Ecs,
+            Names::Otel => Self::OpenTelemetry,
+        }
+    }
 }
 
 /// A length of a packet.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use procflow_core::Timestamp;
-use procflow_core::features::{Column, column, process_columns};
+use procflow_core::features::{Column, OtherName, Vocabulary, column, process_columns};
 use procflow_core::flow::{AsTheyAre, Record, Settings, Take, Tally, meter};
 use procflow_core::packet::{Batch, Decoder};
 use procflow_core::presets::Preset;
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let stop = Stop::listen()?;
     let live = Source::is_live(&args.source)?;
     let mut processes = Processes::of(args, live, &stop)?;
-    let columns = chosen(args, processes.is_some())?;
+    let columns = columns(args, processes.is_some())?;
     let settings = settings(args, &columns);
     let path = Some(args.output.as_path()).filter(|_| !args.no_output);
     let mut output =
@@ -129,7 +129,30 @@ fn threads(args: &Args) -> usize {
     args.threads.map_or_else(all, NonZeroUsize::get)
 }
 
-/// The columns that are wanted: with those of processes behind them, if processes are at hand.
+/// The columns that are wanted, by the names that are wanted.
+fn columns(args: &Args, with_processes: bool) -> Result<Vec<Column>, Failure> {
+    let mut columns = chosen(args, with_processes)?;
+    if args.community_id && !columns.iter().any(|there| there.name == COMMUNITY_ID) {
+        columns.extend(column(COMMUNITY_ID));
+    }
+    if let Some(names) = args.names {
+        let vocabulary = Vocabulary::from(names);
+        for chosen in &mut columns {
+            // A preset may mean something else by the same name.
+            let own = column(chosen.name).filter(|own| own.definition == chosen.definition);
+            let other = own.and_then(|own| vocabulary.name(own.name));
+            if let Some(other) = other.filter(OtherName::is_name_alone) {
+                chosen.name = other.name;
+            }
+        }
+    }
+    Ok(columns)
+}
+
+const COMMUNITY_ID: &str = "community_id";
+
+/// Those of the preset or of the command line: with those of processes behind them, if processes are at
+/// hand.
 fn chosen(args: &Args, with_processes: bool) -> Result<Vec<Column>, Failure> {
     if args.columns.is_empty() {
         let mut columns = args.preset.columns.clone();
