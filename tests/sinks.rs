@@ -371,3 +371,56 @@ fn columns_have_the_names_of_others_and_any_preset_the_community_id() {
         assert_eq!(&row[place], id, "{preset}");
     }
 }
+
+#[test]
+fn each_capture_of_a_directory_has_its_rows_and_a_damaged_one_stops_none() {
+    let place = tempfile::tempdir().unwrap();
+    let (from, into) = (place.path().join("in"), place.path().join("out"));
+    std::fs::create_dir(&from).unwrap();
+    std::fs::create_dir(&into).unwrap();
+    std::fs::create_dir(from.join("below.pcap")).unwrap();
+    let whole = datagrams(&[(QUARTER_PAST, 1), (QUARTER_PAST, 2)]);
+    let short = &datagrams(&[(QUARTER_PAST, 3), (QUARTER_PAST, 4)])[..24 + 45 + 44];
+    for (name, bytes) in
+        [("a.1.pcap", &whole[..]), ("b.pcap", short), ("c.pcap", b"no capture"), ("d.cap", &whole)]
+    {
+        std::fs::write(from.join(name), bytes).unwrap();
+    }
+    std::fs::write(from.join("notes.txt"), "no capture").unwrap();
+    let batch = |more: &[&str]| {
+        let directory = ["--batch", from.to_str().unwrap(), "--columns", "src_port"];
+        extractor(&[&directory, more].concat(), &[])
+    };
+    let output = batch(&["-o", into.to_str().unwrap(), "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(listed(&into), ["a.1.csv", "b.csv", "c.csv", "d.csv"]);
+    for (name, rows) in [("a.1", "1\r\n2\r\n"), ("b", "3\r\n"), ("c", ""), ("d", "1\r\n2\r\n")] {
+        let text = std::fs::read_to_string(into.join(format!("{name}.csv"))).unwrap();
+        assert_eq!(text, format!("src_port\r\n{rows}"), "{name}");
+    }
+    let said = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |key: &str| told.iter().map(|one| one[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("frames"), [2, 1, 0, 2]);
+    let errors: Vec<bool> = of("error").iter().map(Value::is_string).collect();
+    assert_eq!(errors, [false, true, true, false]);
+
+    // Beside them, in another format, in words.
+    std::fs::remove_file(from.join("c.pcap")).unwrap();
+    std::fs::remove_file(from.join("b.pcap")).unwrap();
+    let output = batch(&["--format", "jsonl"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("a.1.pcap: 2 frames"), "{said}");
+    assert_eq!(
+        listed(&from),
+        ["a.1.jsonl", "a.1.pcap", "below.pcap", "d.cap", "d.jsonl", "notes.txt"]
+    );
+    // What is wrong for all is said once.
+    let output = batch(&["--filter", "no such thing"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1);
+    let empty = tempfile::tempdir().unwrap();
+    let output = extractor(&["--batch", empty.path().to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no capture in it"));
+}

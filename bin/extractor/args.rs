@@ -13,7 +13,7 @@ use procflow_core::features::{Accounting, Vocabulary};
 ///
 /// Every packet of the capture counts in a flow, or under a name for why it does not; both are told at the
 /// end.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(
     version,
     args_conflicts_with_subcommands = true,
@@ -29,6 +29,8 @@ Examples:
   extractor -o now.csv eth0 --filter 'port 53'    an interface, until Ctrl-C
   extractor --processes -o now.csv eth0           with the process at both ends of each flow
   extractor --history web1.history web1.pcap      the same, of a capture that was made before
+  extractor --batch captures -o rows --preset pyflowmeter
+                                                  each capture of a directory by itself
   extractor columns --preset cic                  what the columns mean
   extractor sessions capture.pcap                 what happens in TCP connections
   extractor packets --count 10 day.pcapng.zst     the layers of each packet
@@ -51,6 +53,15 @@ pub(crate) struct Args {
     /// Where rows go: a file that ends in .csv, .jsonl or .parquet, or - for CSV on standard output.
     #[arg(short, long, value_name = "OUT", default_value = "-")]
     pub(crate) output: PathBuf,
+
+    /// Make the rows of each capture in DIR (.pcap, .pcapng, .cap; also .gz, .zst) by itself, into a file of the
+    /// same stem in the directory OUT, or beside it. One that is damaged does not stop the others.
+    #[arg(long, value_name = "DIR", conflicts_with = "files")]
+    pub(crate) batch: Option<PathBuf>,
+
+    /// The format of --batch.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "csv", requires = "batch")]
+    pub(crate) format: Ending,
 
     /// Begin another file when OUT has so many bytes: a number, or one with K, M or G (of 1000).
     /// OUT.csv becomes OUT.0001.csv and so on.
@@ -127,7 +138,7 @@ pub(crate) struct Args {
 }
 
 /// Where frames come from.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SourceArgs {
     /// Capture files (pcap, pcapng; also in gzip or zstd), in the order in which they were captured; - is
     /// standard input. Or interfaces; without any the one of the default route.
@@ -164,7 +175,7 @@ pub(crate) struct SourceArgs {
 }
 
 /// Who was at both ends. Rows get columns for it.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ProcessArgs {
     /// Say who was at both ends of each flow, as this host's kernel tells it meanwhile: of interfaces. Needs
     /// root, or the capabilities of a tracker.
@@ -214,7 +225,7 @@ const LIVE: &str = "Interfaces";
 const PROCESSES: &str = "Processes";
 
 /// What to do instead of making flows.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     /// Say what each column means.
     Columns(ColumnsArgs),
@@ -229,7 +240,7 @@ pub(crate) enum Command {
 }
 
 /// `extractor sessions`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Each event is a line: its time, the number of the session, the initiator, > (from it), < (to it) or -,
 the responder, and what happened. docs/sessions.md says what the events mean.
@@ -276,7 +287,7 @@ pub(crate) struct SessionsArgs {
 }
 
 /// `extractor interfaces`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct InterfacesArgs {
     /// Print a JSON object for each interface, a line each.
     #[arg(long)]
@@ -284,7 +295,7 @@ pub(crate) struct InterfacesArgs {
 }
 
 /// `extractor packets`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct PacketsArgs {
     /// Where frames come from.
     #[command(flatten)]
@@ -304,7 +315,7 @@ pub(crate) struct PacketsArgs {
 }
 
 /// `extractor columns`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ColumnsArgs {
     /// The columns of this preset only.
     #[arg(long, value_name = "NAME", value_parser = preset)]
@@ -330,7 +341,7 @@ pub(crate) struct ColumnsArgs {
 }
 
 /// `extractor serve`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   extractor serve eth0 --filter 'tcp port 443'
@@ -396,6 +407,27 @@ pub(crate) struct ServeArgs {
     /// Say what became of the packets as a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A format, by the ending that its files have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ending {
+    /// Comma-separated values.
+    Csv,
+    /// JSON lines.
+    Jsonl,
+    /// Typed columns.
+    Parquet,
+}
+
+impl Ending {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Jsonl => "jsonl",
+            Self::Parquet => "parquet",
+        }
+    }
 }
 
 /// Names that others agreed on.

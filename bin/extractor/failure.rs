@@ -58,6 +58,10 @@ pub(crate) enum Failure {
     Twice(String),
     #[error("{}: only what ends in .csv, .jsonl or .parquet is known; - is standard output", .0.display())]
     NoFormat(PathBuf),
+    #[error("{}: there is no capture in it (.pcap, .pcapng, .cap; also .gz, .zst)", .0.display())]
+    NoCaptures(PathBuf),
+    #[error("{} and {} would have their rows in the same file", .0.display(), .1.display())]
+    SameOutput(PathBuf, PathBuf),
     #[error("--rotate-size and --rotate-time need a file (-o)")]
     NothingToRotate,
     #[error(

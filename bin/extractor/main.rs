@@ -6,6 +6,7 @@
 //! A program is a page: arguments, run, exit code.
 
 mod args;
+mod batch;
 mod columns;
 mod failure;
 mod files;
@@ -37,7 +38,10 @@ fn main() -> ExitCode {
         Some(Command::Sessions(args)) => sessions::run(args),
         Some(Command::Packets(packets)) => packets::print(packets),
         Some(Command::Serve(args)) => serve::serve(args),
-        None => run::run(&args),
+        None => match &args.batch {
+            Some(directory) => batch::run(&args, directory),
+            None => run::run(&args),
+        },
     };
     match done {
         Ok(code) => code,

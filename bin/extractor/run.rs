@@ -22,17 +22,50 @@ use crate::source::Source;
 use crate::stop::Stop;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let began = Instant::now();
     let stop = Stop::listen()?;
     let live = Source::is_live(&args.source)?;
     let mut processes = Processes::of(args, live, &stop)?;
+    let done = make_rows(args, processes.as_mut(), &stop);
+    if let Some(processes) = processes {
+        processes.close();
+    }
+    let Done { report, failed, signal } = done?;
+    if let Some(signal) = signal {
+        return Ok(ExitCode::from(128 + signal));
+    }
+    if !args.quiet {
+        if args.json {
+            eprintln!("{}", report.in_json());
+        } else {
+            eprintln!("extractor: {}", report.in_text());
+        }
+    }
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Rows were made.
+pub(crate) struct Done {
+    pub(crate) report: Report,
+    /// Why not of all frames.
+    pub(crate) failed: Option<Failure>,
+    /// The signal that stopped reading files; nothing was written then.
+    pub(crate) signal: Option<u8>,
+}
+
+/// Makes the rows of what was named, and writes them.
+pub(crate) fn make_rows(
+    args: &Args,
+    mut processes: Option<&mut Processes>,
+    stop: &Stop,
+) -> Result<Done, Failure> {
+    let began = Instant::now();
     let columns = columns(args, processes.is_some())?;
     let settings = settings(args, &columns);
     let path = Some(args.output.as_path()).filter(|_| !args.no_output);
     let mut output =
         Output::begin(columns, path, Rotation::of(args.rotate_size, args.rotate_time))?;
     // After processes: what is captured belongs to a time that they are known of.
-    let mut source = Source::open(&args.source, &stop)?;
+    let mut source = Source::open(&args.source, stop)?;
     if let Source::Live(live) = &source {
         output.write_at_once();
         if !args.quiet {
@@ -43,42 +76,30 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Source::Files(files) => Progress::of(args, files.read(), files.size()),
         Source::Live(_) => None,
     };
-    let next = |batch: &mut Batch| source.next(batch, &stop);
+    let next = |batch: &mut Batch| source.next(batch, stop);
     let decoder = Decoder { tunnels: !args.no_tunnels };
     let threads = threads(args);
     let tally = if let Some(processes) = processes.as_mut().filter(|known| known.goes_on()) {
         let (sender, records) = sync_channel(WAITING);
         std::thread::scope(|scope| {
-            let (output, settings, stop) = (&mut output, &settings, &stop);
+            let (output, settings) = (&mut output, &settings);
             scope.spawn(move || follow(&records, processes, output, settings, stop));
             // The sender goes when the meter is done, and whoever follows it then.
             meter(decoder, *settings, threads, next, &AsTheyAre, Handing(sender))
         })
     } else {
-        let rows = output.rows(processes.as_ref().map(Processes::join));
-        let take = Taking { output: &mut output, stop: &stop, progress };
+        let rows = output.rows(processes.as_deref().map(Processes::join));
+        let take = Taking { output: &mut output, stop, progress };
         meter(decoder, settings, threads, next, &rows, take)
     };
-    if let Some(processes) = processes {
-        processes.close();
-    }
     let (filtered, captured, failed) = source.finish();
-    if captured.is_none()
-        && let Some(signal) = stop.signal()
-    {
-        // What is not the whole of a file is not to look like it.
-        return Ok(ExitCode::from(128 + signal));
+    // What is not the whole of a file is not to look like it.
+    let signal = stop.signal().filter(|_| captured.is_none());
+    if signal.is_none() {
+        output.finish()?;
     }
-    output.finish()?;
-    if !args.quiet {
-        let report = Report { tally, filtered, captured, took: began.elapsed() };
-        if args.json {
-            eprintln!("{}", report.in_json());
-        } else {
-            eprintln!("extractor: {}", report.in_text());
-        }
-    }
-    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+    let report = Report { tally, filtered, captured, took: began.elapsed() };
+    Ok(Done { report, failed, signal })
 }
 
 /// So many records wait at most for whoever writes their rows.
