@@ -222,3 +222,40 @@ fn a_file_of_a_time_is_there_when_that_is_over_though_nothing_comes() {
     assert_eq!(capture.stop(), Some(0));
     assert_eq!(there().len(), 1);
 }
+
+#[test]
+fn every_second_it_is_told_what_became_of_packets_though_no_row_comes() {
+    if !equipped() {
+        return;
+    }
+    let lab = Lab::new();
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let told = lab.path("told");
+    let mut command = extractor();
+    command.args(["--quiet", "--no-output", "--performance-report", "1", "--timeout", "100"]);
+    command.args(["--filter", &format!("udp port {port}"), "lo"]);
+    let capture = Running(command.stderr(fs::File::create(&told).unwrap()).spawn().unwrap());
+    let lines = || -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(&told).unwrap();
+        let whole = text.lines().filter(|line| line.ends_with('}'));
+        whole.map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    // It hears by then.
+    wait_for("a first line", || !lines().is_empty());
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..5 {
+        sender.send_to(b"question", receiver.local_addr().unwrap()).unwrap();
+    }
+    let sum = |column: &str| lines().iter().map(|line| line[column].as_u64().unwrap()).sum::<u64>();
+    // On the loopback interface each datagram is seen once, for that is how libpcap has it.
+    wait_for("all datagrams", || sum("packets") == 5);
+    wait_for("the kernel's word", || {
+        lines().iter().map(|line| line["interfaces"]["received"].as_u64().unwrap()).sum::<u64>()
+            >= 5
+    });
+    let last = lines().pop().unwrap();
+    assert_eq!((&last["flows_held"], sum("flows_begun"), sum("records")), (&1.into(), 1, 0));
+    capture.signal(Signal::SIGINT);
+    assert_eq!(capture.stop(), Some(0));
+}

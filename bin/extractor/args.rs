@@ -128,6 +128,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "output")]
     pub(crate) no_output: bool,
 
+    /// Say every so often, on a line of JSON on standard error, what happened since the last one: frames, what
+    /// was dropped, flows and records. 0 for never.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) performance_report: Option<Duration>,
+
     /// Do not say at the end what became of the packets.
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +16,7 @@ use serde_json::json;
 
 use crate::args::{InterfacesArgs, SourceArgs};
 use crate::failure::Failure;
+use crate::performance::Shared;
 use crate::stop::Stop;
 
 /// How often flows are looked at that no packet ends, and whether to stop.
@@ -28,6 +30,7 @@ pub(crate) struct Interfaces {
     names: Vec<String>,
     batches: Receiver<Result<Batch, LiveError>>,
     threads: Vec<JoinHandle<Statistics>>,
+    so_far: Shared,
     stoppers: Vec<Stopper>,
     stop: Stop,
     until: Option<Instant>,
@@ -61,18 +64,26 @@ impl Interfaces {
         }
         let (sender, batches) = sync_channel(WAITING);
         let stoppers = lives.iter_mut().map(Live::stopper).collect();
+        let so_far: Shared = Arc::new(Mutex::new(vec![Statistics::default(); names.len()]));
         let threads = lives
             .into_iter()
-            .map(|live| {
-                let sender = sender.clone();
-                std::thread::spawn(move || capture(live, &sender))
+            .enumerate()
+            .map(|(number, live)| {
+                let (sender, so_far) = (sender.clone(), so_far.clone());
+                std::thread::spawn(move || capture(live, &sender, |now| tell(&so_far, number, now)))
             })
             .collect();
         // As long as the kernel keeps them, and some time to get here.
         let late = i64::from(settings.timeout) * 1_000_000 + 300_000_000;
         let until = args.duration.map(|duration| Instant::now() + duration);
         let stop = stop.clone();
-        Ok(Self { names, batches, threads, stoppers, stop, until, late, ends: None, failed: None })
+        let (ends, failed) = (None, None);
+        Ok(Self { names, batches, threads, so_far, stoppers, stop, until, late, ends, failed })
+    }
+
+    /// What the kernel says of each, while they are captured.
+    pub(crate) fn so_far(&self) -> Shared {
+        self.so_far.clone()
     }
 
     pub(crate) fn names(&self) -> String {
@@ -124,9 +135,25 @@ fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Captures until told to stop.
-fn capture(mut live: Live, sender: &SyncSender<Result<Batch, LiveError>>) -> Statistics {
+/// Keeps what the kernel says of an interface for those who look.
+fn tell(so_far: &Shared, number: usize, now: Statistics) {
+    if let Some(place) = so_far.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
+        *place = now;
+    }
+}
+
+/// Captures until told to stop; tells now and then what the kernel says.
+fn capture(
+    mut live: Live,
+    sender: &SyncSender<Result<Batch, LiveError>>,
+    tell: impl Fn(Statistics),
+) -> Statistics {
+    let mut told = Instant::now();
     while !live.is_over() {
+        if told.elapsed() >= TICK {
+            tell(live.statistics());
+            told = Instant::now();
+        }
         let mut batch = Batch::default();
         let read = live.next_batch(&mut batch);
         if !batch.is_empty() && sender.send(Ok(batch)).is_err() {

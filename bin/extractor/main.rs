@@ -15,6 +15,7 @@ mod host;
 mod interfaces;
 mod output;
 mod packets;
+mod performance;
 mod processes;
 mod progress;
 mod report;

@@ -15,6 +15,7 @@ use crate::args::Args;
 use crate::failure::Failure;
 use crate::following::{Ended, follow};
 use crate::output::{Made, Output, Rotation};
+use crate::performance::Performance;
 use crate::processes::Processes;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -72,24 +73,30 @@ pub(crate) fn make_rows(
             eprintln!("extractor: capturing {}", live.names());
         }
     }
-    let progress = match &source {
-        Source::Files(files) => Progress::of(args, files.read(), files.size()),
-        Source::Live(_) => None,
+    let every = args.performance_report.filter(|every| !every.is_zero());
+    let (performance, progress) = match (every, &source) {
+        (Some(every), Source::Live(live)) => {
+            (Some(Performance::every(every, Some(live.so_far()))), None)
+        }
+        (Some(every), Source::Files(_)) => (Some(Performance::every(every, None)), None),
+        (None, Source::Files(files)) => (None, Progress::of(args, files.read(), files.size())),
+        (None, Source::Live(_)) => (None, None),
     };
     let next = |batch: &mut Batch| source.next(batch, stop);
     let decoder = Decoder { tunnels: !args.no_tunnels };
     let threads = threads(args);
     let tally = if let Some(processes) = processes.as_mut().filter(|known| known.goes_on()) {
-        let (sender, records) = sync_channel(WAITING);
+        let (follower, records) = sync_channel(WAITING);
+        let handing = Handing { follower, performance };
         std::thread::scope(|scope| {
             let (output, settings) = (&mut output, &settings);
             scope.spawn(move || follow(&records, processes, output, settings, stop));
-            // The sender goes when the meter is done, and whoever follows it then.
-            meter(decoder, *settings, threads, next, &AsTheyAre, Handing(sender))
+            // It goes when the meter is done, and whoever follows then ends.
+            meter(decoder, *settings, threads, next, &AsTheyAre, handing)
         })
     } else {
         let rows = output.rows(processes.as_deref().map(Processes::join));
-        let take = Taking { output: &mut output, stop, progress };
+        let take = Taking { output: &mut output, stop, progress, performance };
         meter(decoder, settings, threads, next, &rows, take)
     };
     let (filtered, captured, failed) = source.finish();
@@ -110,6 +117,7 @@ struct Taking<'a> {
     output: &'a mut Output,
     stop: &'a Stop,
     progress: Option<Progress>,
+    performance: Option<Performance>,
 }
 
 impl Take<Made> for Taking<'_> {
@@ -123,6 +131,9 @@ impl Take<Made> for Taking<'_> {
         if let Some(progress) = &self.progress {
             progress.show(tally);
         }
+        if let Some(performance) = &mut self.performance {
+            performance.so_far(tally);
+        }
         if until.is_some_and(|until| self.output.until(until).is_break()) {
             self.stop.want();
         }
@@ -130,16 +141,22 @@ impl Take<Made> for Taking<'_> {
 }
 
 /// Hands records on to whoever follows with their rows; that listens for as long as there are any.
-struct Handing(SyncSender<Ended>);
+struct Handing {
+    follower: SyncSender<Ended>,
+    performance: Option<Performance>,
+}
 
 impl Take<Vec<Record>> for Handing {
     fn take(&mut self, made: &Vec<Record>, index: usize) {
-        let _ = self.0.send(Ended::Record(Box::new(made[index].clone())));
+        let _ = self.follower.send(Ended::Record(Box::new(made[index].clone())));
     }
 
-    fn so_far(&mut self, _tally: &Tally, until: Option<Timestamp>) {
+    fn so_far(&mut self, tally: &Tally, until: Option<Timestamp>) {
+        if let Some(performance) = &mut self.performance {
+            performance.so_far(tally);
+        }
         if let Some(until) = until {
-            let _ = self.0.send(Ended::Until(until));
+            let _ = self.follower.send(Ended::Until(until));
         }
     }
 }
