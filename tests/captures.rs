@@ -259,3 +259,24 @@ fn every_second_it_is_told_what_became_of_packets_though_no_row_comes() {
     capture.signal(Signal::SIGINT);
     assert_eq!(capture.stop(), Some(0));
 }
+
+#[test]
+fn any_interface_is_captured_and_told_of_what_tcpdump_warns() {
+    if !equipped() || !installed("tcpdump") {
+        return;
+    }
+    // None of either: they only open it. An older libpcap does not warn.
+    let mut tcpdump = Command::new("tcpdump");
+    tcpdump.args(["-i", "any", "-w", "/dev/null", "-c", "1", "less", "1"]);
+    let tcpdump = Running(tcpdump.stderr(Stdio::piped()).spawn().unwrap());
+    std::thread::sleep(Duration::from_millis(500));
+    tcpdump.signal(Signal::SIGINT);
+    let theirs = finished(tcpdump);
+    let mut command = extractor();
+    command.args(["--no-output", "--duration", "1", "--filter", "less 1", "any"]);
+    let output = command.output().unwrap();
+    let ours = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && ours.contains("capturing any"), "{ours}");
+    let warns = ours.contains("captured without promiscuous mode");
+    assert_eq!(warns, theirs.contains("WARNING"), "{theirs}\n{ours}");
+}

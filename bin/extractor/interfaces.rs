@@ -60,7 +60,11 @@ impl Interfaces {
         };
         let mut lives = Vec::new();
         for name in &names {
-            lives.push(Live::open(name, &settings)?);
+            let live = Live::open(name, &settings)?;
+            if let Some(warning) = live.warning() {
+                eprintln!("extractor: {warning}; captured without promiscuous mode");
+            }
+            lives.push(live);
         }
         let (sender, batches) = sync_channel(WAITING);
         let stoppers = lives.iter_mut().map(Live::stopper).collect();

@@ -104,6 +104,7 @@ pub struct Live {
     interface: String,
     link_type: LinkType,
     statistics: Statistics,
+    warning: Option<String>,
     over: bool,
 }
 
@@ -134,19 +135,20 @@ impl Live {
             let rights = text.contains("permission") || text.contains("not permitted");
             LiveError::Open { interface: interface.to_owned(), source, rights }
         };
-        let bounded = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let mut capture = Capture::from_device(interface)
-            .map_err(failed)?
-            .promisc(settings.promiscuous)
-            .buffer_size(bounded(settings.buffer))
-            .snaplen(bounded(settings.snap_length))
-            .precision(Precision::Nano)
-            .timeout(bounded(settings.timeout).max(1))
-            .immediate_mode(settings.timeout == 0);
-        if settings.monitor {
-            capture = capture.rfmon(true);
-        }
-        let mut capture = capture.open().map_err(failed)?;
+        let (mut capture, warning) = match activate(interface, settings, settings.promiscuous) {
+            Ok(capture) => (capture, None),
+            Err(source) => {
+                let first = failed(source);
+                // The binding takes a warning of libpcap for an error. Nearly all are of this: the interface
+                // cannot be promiscuous (pcap_activate(3PCAP), PCAP_WARNING_PROMISC_NOTSUP).
+                let again =
+                    settings.promiscuous && !matches!(first, LiveError::Open { rights: true, .. });
+                match again.then(|| activate(interface, settings, false)) {
+                    Some(Ok(capture)) => (capture, Some(first.to_string())),
+                    _ => return Err(first),
+                }
+            }
+        };
         if let Some(expression) = &settings.filter {
             capture.filter(expression, true).map_err(|source| {
                 let expression = expression.clone();
@@ -155,7 +157,15 @@ impl Live {
         }
         let link_type = of_dlt(capture.get_datalink());
         let interface = interface.to_owned();
-        Ok(Self { capture, interface, link_type, statistics: Statistics::default(), over: false })
+        let statistics = Statistics::default();
+        Ok(Self { capture, interface, link_type, statistics, warning, over: false })
+    }
+
+    /// What libpcap warned of when the session was opened: that it is not promiscuous, and why. Other
+    /// warnings cannot be told from errors, and the session is not opened.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// What kind of frames the interface has.
@@ -228,6 +238,26 @@ impl Live {
         }
         self.statistics
     }
+}
+
+/// Begins a session.
+fn activate(
+    interface: &str,
+    settings: &LiveSettings,
+    promiscuous: bool,
+) -> Result<Capture<Active>, pcap::Error> {
+    let bounded = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let mut capture = Capture::from_device(interface)?
+        .promisc(promiscuous)
+        .buffer_size(bounded(settings.buffer))
+        .snaplen(bounded(settings.snap_length))
+        .precision(Precision::Nano)
+        .timeout(bounded(settings.timeout).max(1))
+        .immediate_mode(settings.timeout == 0);
+    if settings.monitor {
+        capture = capture.rfmon(true);
+    }
+    capture.open()
 }
 
 /// The link type that capture files have for what libpcap says of a device: a few have other numbers
