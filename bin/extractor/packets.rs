@@ -38,8 +38,8 @@ struct Nested<'l, 'a> {
     fields: &'l Fields<'a>,
     /// Where in the frame it begins.
     at: usize,
-    /// How much of the frame is its header, or all of it without one.
-    header_octets: usize,
+    /// So many captured octets are its own: its header, or all of it without one.
+    own_octets: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<Hex<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ impl<'l, 'a> Nested<'l, 'a> {
         Self {
             fields: &layer.fields,
             at: layer.at,
-            header_octets: layer.bytes.len(),
+            own_octets: layer.bytes.len(),
             bytes: with_bytes.then_some(Hex(layer.bytes)),
             payload: layer.inner().map(|inner| Box::new(Self::of(inner, with_bytes))),
         }
