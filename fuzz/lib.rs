@@ -10,9 +10,11 @@
 //! | `lzo`, `bz2`, `lz4`, `zstd` | the payload of the one block of a file so compressed | the same, and its round trip holds |
 //! | `rewrite` | a file | its round trip holds, and several threads agree |
 //! | `made` | the choices for a file with nothing wrong with it, and a bit | it is read, and its round trip holds; with the bit flipped it holds or the file is refused |
-//! | `frames` | a link type and a frame | it is decoded or says why not, and its lengths are within each other |
+//! | `frames` | a link type and a frame | it is decoded or says why not, its lengths are within each other, and its layers say the same |
 //! | `captures` | a capture file | every frame of it is accounted for, by one thread as by two |
 
+#[path = "../crates/core/tests/frames/agreement.rs"]
+mod agreement;
 #[path = "../crates/nfdump/tests/corpus/mod.rs"]
 #[allow(unreachable_pub)]
 mod corpus;
@@ -89,12 +91,14 @@ fn file_of_payload(compression: Compression, payload: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Any frame is decoded or says why not; what is inside of what is not longer, and within the frame.
+/// Any frame is decoded or says why not; what is inside of what is not longer, and within the frame. Its
+/// layers have the same packet inside, and every octet of it; see [`agrees`](agreement::agrees).
 pub fn frames(bytes: &[u8]) {
     let Some((&link_type, frame)) = bytes.split_first() else { return };
     // One more is out of the reach of a byte.
     let link_type = LinkType(if link_type == 2 { 276 } else { link_type.into() });
     let wire = frame.len() as u32 * 2;
+    agreement::agrees(link_type, frame, wire);
     for tunnels in [true, false] {
         let decoder = Decoder { tunnels };
         let Ok(packet) = decoder.decode(link_type, Timestamp(1), frame, wire) else { continue };
