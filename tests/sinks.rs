@@ -415,6 +415,7 @@ fn each_capture_of_a_directory_has_its_rows_and_a_damaged_one_stops_none() {
         listed(&from),
         ["a.1.jsonl", "a.1.pcap", "below.pcap", "d.cap", "d.jsonl", "notes.txt"]
     );
+    assert_eq!(extractor(&["--format", "jsonl"], &[&from.join("d.cap")]).status.code(), Some(2));
     // What is wrong for all is said once.
     let output = batch(&["--filter", "no such thing"]);
     assert_eq!(output.status.code(), Some(2));

@@ -60,7 +60,14 @@ pub(crate) struct Args {
     pub(crate) batch: Option<PathBuf>,
 
     /// The format of --batch.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "csv", requires = "batch")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "csv",
+        requires = "batch",
+        conflicts_with = "files"
+    )]
     pub(crate) format: Ending,
 
     /// Begin another file when OUT has so many bytes: a number, or one with K, M or G (of 1000).

@@ -4,6 +4,8 @@
 //! One that is damaged does not stop the others.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -45,13 +47,13 @@ pub(crate) fn run(args: &Args, directory: &Path) -> Result<ExitCode, Failure> {
             told["capture"] = capture.to_string_lossy().into();
             told["output"] = output.to_string_lossy().into();
             told["error"] = failed.as_ref().map(ToString::to_string).into();
-            eprintln!("{told}");
+            say(&told);
         } else {
             if let Some(report) = report {
-                eprintln!("extractor: {}: {}", capture.display(), report.in_text());
+                say(&format!("extractor: {}: {}", capture.display(), report.in_text()));
             }
             if let Some(failure) = &failed {
-                eprintln!("extractor: {failure}");
+                say(&format!("extractor: {failure}"));
             }
         }
         if failed.is_some() {
@@ -59,6 +61,11 @@ pub(crate) fn run(args: &Args, directory: &Path) -> Result<ExitCode, Failure> {
         }
     }
     Ok(code)
+}
+
+/// The others go on though nobody reads this.
+fn say(told: &impl Display) {
+    let _ = writeln!(io::stderr(), "{told}");
 }
 
 /// The captures in a directory, by name.

@@ -1,5 +1,6 @@
 //! How a run goes while it goes on, every so often a line for machines (`--performance-report`).
 
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,9 @@ impl Performance {
             let all = interfaces.lock().unwrap_or_else(PoisonError::into_inner);
             all.iter().copied().fold(Statistics::default(), Statistics::and)
         });
-        eprintln!("{}", line(self.began.elapsed(), &self.before, tally, interfaces));
+        let line = line(self.began.elapsed(), &self.before, tally, interfaces);
+        // Rows go on though nobody reads this.
+        let _ = writeln!(io::stderr(), "{line}");
         self.before = (*tally, interfaces.unwrap_or_default());
     }
 }

@@ -22,62 +22,142 @@ use procflow_core::flow::Record;
 use procflow_core::rows::plain_text;
 use serde_json::json;
 
-/// Values of so many bytes are a row group: a few ten thousand rows, enough that a column compresses well.
-const ROW_GROUP: usize = 64 << 20;
+/// Values of so many bytes are a row group: some ten thousand rows, enough that a column compresses well.
+const ROW_GROUP: usize = 32 << 20;
 
 /// What a value takes at least, with its levels.
 const LEAST: usize = 12;
 
-/// Values of records, row by row, where the numbers of the rows are not known yet.
+/// Values of records, row by row, where the numbers of the rows are not known yet. They are packed - most are
+/// small or null - because many rows are on their way at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
-    cells: Vec<Cell>,
-    texts: Vec<u8>,
-    numbers: Vec<u64>,
+    packed: Vec<u8>,
+    /// Where each row ends.
+    ends: Vec<usize>,
 }
 
-/// One value; of texts and lists where they are.
-#[derive(Clone, Copy, Debug)]
-enum Cell {
+/// One value. Packed, it is its kind and then what is in it, numbers in seven bits a byte from the lowest on,
+/// the last one without the eighth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cell<'a> {
     Null,
     Row,
     Unsigned(u64),
     Signed(i64),
     Float(f64),
     Boolean(bool),
-    Text(usize, usize),
-    Numbers(usize, usize),
+    Text(&'a [u8]),
+    /// So many numbers, packed.
+    Numbers(u64, &'a [u8]),
 }
 
 impl Cells {
     /// Adds the values of a record.
     pub(crate) fn add(&mut self, columns: &[Column], record: &Record) {
-        let Self { cells, texts, numbers } = self;
-        cells.extend(columns.iter().map(|column| match (column.value)(record) {
-            Value::Null => Cell::Null,
-            Value::Row => Cell::Row,
-            Value::Unsigned(value) => Cell::Unsigned(value),
-            Value::Signed(value) => Cell::Signed(value),
-            Value::Float(value) => Cell::Float(value),
-            Value::Boolean(value) => Cell::Boolean(value),
-            Value::List(list) => {
-                let start = numbers.len();
-                numbers.extend(list.iter());
-                Cell::Numbers(start, numbers.len())
-            }
-            text @ (Value::Text(_) | Value::Address(_) | Value::Hex(_)) => {
-                let start = texts.len();
-                plain_text(&text, texts);
-                Cell::Text(start, texts.len())
-            }
-        }));
+        for column in columns {
+            self.pack((column.value)(record));
+        }
+        self.ends.push(self.packed.len());
     }
 
-    /// The values of a row that has so many.
-    fn row(&self, index: usize, width: usize) -> &[Cell] {
-        let start = index.saturating_mul(width);
-        self.cells.get(start..start.saturating_add(width)).unwrap_or_default()
+    fn pack(&mut self, value: Value<'_>) {
+        let packed = &mut self.packed;
+        match value {
+            Value::Null => packed.push(0),
+            Value::Row => packed.push(1),
+            Value::Unsigned(value) => {
+                packed.push(2);
+                pack_number(value, packed);
+            }
+            Value::Signed(value) => {
+                packed.push(3);
+                packed.extend_from_slice(&value.to_le_bytes());
+            }
+            Value::Float(value) => {
+                packed.push(4);
+                packed.extend_from_slice(&value.to_le_bytes());
+            }
+            Value::Boolean(value) => packed.extend_from_slice(&[5, value.into()]),
+            text @ (Value::Text(_) | Value::Address(_) | Value::Hex(_)) => {
+                let mut bytes = Vec::new();
+                plain_text(&text, &mut bytes);
+                packed.push(6);
+                pack_number(bytes.len() as u64, packed);
+                packed.extend_from_slice(&bytes);
+            }
+            Value::List(list) => {
+                packed.push(7);
+                pack_number(list.len() as u64, packed);
+                list.iter().for_each(|number| pack_number(number, packed));
+            }
+        }
     }
+
+    /// The values of a row, in order.
+    fn row(&self, index: usize) -> impl Iterator<Item = Cell<'_>> {
+        let end = self.ends.get(index).copied().unwrap_or_default();
+        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied();
+        let mut rest = self.packed.get(start.unwrap_or(0)..end).unwrap_or_default();
+        std::iter::from_fn(move || unpack(&mut rest))
+    }
+}
+
+fn pack_number(mut number: u64, packed: &mut Vec<u8>) {
+    while number >= 0x80 {
+        packed.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    packed.push(number as u8);
+}
+
+fn unpack_number(packed: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = packed.split_first()?;
+        *packed = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    Some(number)
+}
+
+fn unpack<'a>(packed: &mut &'a [u8]) -> Option<Cell<'a>> {
+    let (&kind, rest) = packed.split_first()?;
+    *packed = rest;
+    let mut eight = || {
+        let (bytes, rest) = packed.split_first_chunk::<8>()?;
+        *packed = rest;
+        Some(*bytes)
+    };
+    Some(match kind {
+        0 => Cell::Null,
+        1 => Cell::Row,
+        2 => Cell::Unsigned(unpack_number(packed)?),
+        3 => Cell::Signed(i64::from_le_bytes(eight()?)),
+        4 => Cell::Float(f64::from_le_bytes(eight()?)),
+        5 => {
+            let (&value, rest) = packed.split_first()?;
+            *packed = rest;
+            Cell::Boolean(value != 0)
+        }
+        6 => {
+            let length = usize::try_from(unpack_number(packed)?).ok()?;
+            let (text, rest) = packed.split_at_checked(length)?;
+            *packed = rest;
+            Cell::Text(text)
+        }
+        _ => {
+            let count = unpack_number(packed)?;
+            let all = *packed;
+            for _ in 0..count {
+                unpack_number(packed)?;
+            }
+            Cell::Numbers(count, all)
+        }
+    })
 }
 
 /// A Parquet file that is being written.
@@ -135,10 +215,9 @@ impl<W: Write + Send> Parquet<W> {
 
     /// Adds a row, with its number.
     pub(crate) fn add(&mut self, cells: &Cells, index: usize, number: u64) -> io::Result<()> {
-        let row = cells.row(index, self.waiting.len());
-        for (waiting, &cell) in self.waiting.iter_mut().zip(row) {
-            let cell = if let Cell::Row = cell { Cell::Unsigned(number) } else { cell };
-            self.size += waiting.add(cell, cells);
+        for (waiting, cell) in self.waiting.iter_mut().zip(cells.row(index)) {
+            let cell = if cell == Cell::Row { Cell::Unsigned(number) } else { cell };
+            self.size += waiting.add(cell);
         }
         if self.size >= self.row_group { self.write_group() } else { Ok(()) }
     }
@@ -223,7 +302,7 @@ impl Waiting {
     }
 
     /// Adds a value; gives about how many bytes it takes. What is not of the column's kind is null.
-    fn add(&mut self, cell: Cell, cells: &Cells) -> usize {
+    fn add(&mut self, cell: Cell<'_>) -> usize {
         let mut size = LEAST;
         let there = match (&mut self.values, cell) {
             // The format keeps unsigned numbers in the signed ones' bits.
@@ -247,31 +326,28 @@ impl Waiting {
                 values.push(value);
                 true
             }
-            (Values::Text(texts, ends), Cell::Text(start, end)) => {
-                texts.extend_from_slice(cells.texts.get(start..end).unwrap_or_default());
+            (Values::Text(texts, ends), Cell::Text(text)) => {
+                texts.extend_from_slice(text);
                 ends.push(texts.len());
-                size += 40 + (end - start);
+                // As the writer wants them, they are handles of some words.
+                size += 40 + text.len();
                 true
             }
             (Values::Numbers(values, goes_on), cell) => {
-                let numbers = match cell {
-                    Cell::Numbers(start, end) => cells.numbers.get(start..end),
-                    _ => None,
-                };
-                size += LEAST * numbers.map_or(0, <[u64]>::len);
                 // 0 is no list, 1 one without numbers, 2 a number of one.
-                match numbers {
-                    None | Some([]) => {
-                        goes_on.push(0);
-                        self.defined.push(numbers.is_some().into());
-                    }
-                    Some(numbers) => {
-                        for (index, number) in numbers.iter().enumerate() {
-                            values.push(number.cast_signed());
-                            goes_on.push((index > 0).into());
-                            self.defined.push(2);
-                        }
-                    }
+                let (count, mut packed) = match cell {
+                    Cell::Numbers(count, packed) => (count, packed),
+                    _ => (0, &[][..]),
+                };
+                if count == 0 {
+                    goes_on.push(0);
+                    self.defined.push(matches!(cell, Cell::Numbers(..)).into());
+                }
+                for index in 0..count {
+                    values.push(unpack_number(&mut packed).unwrap_or_default().cast_signed());
+                    goes_on.push((index > 0).into());
+                    self.defined.push(2);
+                    size += LEAST;
                 }
                 return size;
             }
@@ -324,7 +400,7 @@ impl Waiting {
 mod tests {
     use super::*;
     use parquet::file::reader::{FileReader, SerializedFileReader};
-    use procflow_core::features::Needs;
+    use procflow_core::features::{List, Needs};
 
     /// A column of this kind that only has a name: cells are put together here.
     fn column(name: &'static str, kind: Kind) -> Column {
@@ -343,28 +419,28 @@ mod tests {
             column("flag", Kind::Boolean),
         ];
         let mut file = Parquet::begin(&columns, Some(300), Vec::new()).unwrap();
-        let none = [Cell::Row, Cell::Null, Cell::Null, Cell::Null, Cell::Null, Cell::Null];
+        let none = [Value::Row, Value::Null, Value::Null, Value::Null, Value::Null, Value::Null];
         let some = [
-            Cell::Row,
-            Cell::Unsigned(u64::MAX),
-            Cell::Signed(-1),
-            Cell::Text(1, 3),
-            Cell::Numbers(1, 3),
-            Cell::Boolean(true),
+            Value::Row,
+            Value::Unsigned(u64::MAX),
+            Value::Signed(-1),
+            Value::text("bc"),
+            Value::List(List::Counts(&[7, u32::MAX])),
+            Value::Boolean(true),
         ];
         let empty = [
-            Cell::Row,
-            Cell::Unsigned(0),
-            Cell::Signed(0),
-            Cell::Text(0, 0),
-            Cell::Numbers(0, 0),
-            Cell::Boolean(false),
+            Value::Row,
+            Value::Unsigned(0),
+            Value::Signed(0),
+            Value::text(""),
+            Value::List(List::Counts(&[])),
+            Value::Boolean(false),
         ];
-        let cells = Cells {
-            cells: [none, some, empty].concat(),
-            texts: b"abcd".to_vec(),
-            numbers: vec![6, 7, 8],
-        };
+        let mut cells = Cells::default();
+        for row in [none, some, empty] {
+            row.into_iter().for_each(|value| cells.pack(value));
+            cells.ends.push(cells.packed.len());
+        }
         for number in 0..9 {
             file.add(&cells, (number % 3) as usize, number).unwrap();
         }
@@ -377,8 +453,9 @@ mod tests {
                 "{{number: {number}, most: null, below: null, text: null, list: null, flag: null}}"
             ),
             1 => format!(
-                "{{number: {number}, most: {}, below: -1, text: \"bc\", list: [7, 8], flag: true}}",
-                u64::MAX
+                "{{number: {number}, most: {}, below: -1, text: \"bc\", list: [7, {}], flag: true}}",
+                u64::MAX,
+                u32::MAX
             ),
             _ => format!(
                 "{{number: {number}, most: 0, below: 0, text: \"\", list: [], flag: false}}"
