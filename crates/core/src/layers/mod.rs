@@ -2,7 +2,7 @@
 //! the data of the transport, through tags, extension headers and tunnels.
 //!
 //! This is for those who look into packets one by one. Flows are made without it, by `packet`, which knows the
-//! way through a frame; here that way is followed again with a [`Trace`] that keeps every header, so that
+//! way through a frame; here that way is followed again with a trace that keeps every header, so that
 //! both find the same packet inside. Nothing is put together: a fragment is a fragment, a segment a segment
 //! (`session` has the octets of a connection in their order).
 //!

@@ -1,10 +1,11 @@
 //! A packet is one IP packet of a captured frame: who sent it to whom, its lengths, and what its
 //! transport header says.
 //!
-//! This folder and `layers` are the only places that know the header parser (etherparse). This one takes a frame apart from
-//! the outside in: `link.rs` (the link layer and its tags), `network.rs` (IP and its extension headers),
-//! `tunnel.rs` (packets within packets), `transport.rs`. Which of several nested packets is the one that
-//! flows are made of is a choice of [`Decoder`]: the innermost, or the outermost.
+//! This folder and `layers` are the only places that know the header parser (etherparse). This one takes a
+//! frame apart from the outside in: `link.rs` (the link layer and its tags), `network.rs` (IP and its extension
+//! headers), `tunnel.rs` (packets within packets), `transport.rs`; `trace.rs` is told of each header on the way.
+//! Which of several nested packets is the one that flows are made of is a choice of [`Decoder`]: the innermost,
+//! or the outermost.
 //!
 //! What cannot be decoded is never dropped silently: [`Undecoded`] says why, and whoever counts packets
 //! counts those.
