@@ -26,14 +26,22 @@ pub struct Bulk {
 /// The bulk transfers of both directions.
 #[derive(Clone, Debug, Default)]
 pub struct Bulks {
-    /// Those that are known to be some.
-    pub done: Both<Bulk>,
+    /// Those that are known to be some; most flows have none.
+    done: Option<Box<Both<Bulk>>>,
     /// Packets that may be one, all of one direction: how many, how much payload, from when to when.
     running: u32,
     octets: u64,
     began: Timestamp,
     latest: Timestamp,
     reverse: bool,
+}
+
+impl Bulks {
+    /// Those of both directions that are known to be some.
+    #[must_use]
+    pub fn done(&self) -> Both<Bulk> {
+        self.done.as_deref().copied().unwrap_or_default()
+    }
 }
 
 impl Family for Bulks {
@@ -55,13 +63,17 @@ impl Family for Bulks {
         self.running = self.running.saturating_add(1);
         self.octets += payload;
         let since = |from: Timestamp| u64::try_from(now.0.saturating_sub(from.0)).unwrap_or(0);
-        let done = self.done.of_mut(step.direction);
+        if self.running < LEAST {
+            self.latest = self.latest.max(now);
+            return;
+        }
+        let done = self.done.get_or_insert_default().of_mut(step.direction);
         if self.running == LEAST {
             done.transfers += 1;
             done.packets += LEAST;
             done.octets += self.octets;
             done.duration += since(self.began);
-        } else if self.running > LEAST {
+        } else {
             done.packets += 1;
             done.octets += payload;
             done.duration += since(self.latest);

@@ -70,6 +70,8 @@ pub struct Step<'a> {
     pub own_gap: Option<u64>,
     /// How many packets of the flow came before it.
     pub before: u64,
+    /// How many of this direction.
+    pub own_before: u64,
 }
 
 impl<'a> Step<'a> {
@@ -96,6 +98,7 @@ impl<'a> Step<'a> {
             gap: (own.packets + other.packets > 0).then(|| since(own.last.0.max(other.last.0))),
             own_gap: (own.packets > 0).then(|| since(own.last.0)),
             before: own.packets + other.packets,
+            own_before: own.packets,
         }
     }
 
@@ -123,6 +126,8 @@ impl Needs {
     pub const NONE: Self = Self(0);
     /// The first packets one by one.
     pub const FIRST_PACKETS: Self = Self(1 << 15);
+    /// Skewness and kurtosis of sizes and gaps, and these.
+    pub const MOMENTS: Self = Self(1 << 14).and(Self::SIZES).and(Self::GAPS);
 
     /// These and those.
     #[must_use]
@@ -148,6 +153,8 @@ macro_rules! families {
         #[derive(Clone, Debug, Default)]
         pub struct Features {
             $($(#[$doc])* pub $name: Option<$state>,)*
+            /// Skewness and kurtosis of sizes and gaps.
+            pub moments: Option<Moments>,
             /// The first packets one by one.
             pub first_packets: Vec<FirstPacket>,
         }
@@ -156,6 +163,7 @@ macro_rules! families {
         #[derive(Debug)]
         pub(crate) struct States {
             $($name: Option<Slab<$state>>,)*
+            moments: Option<Slab<Moments>>,
             first_packets: Option<Slab<FirstPacket>>,
             most: usize,
         }
@@ -166,6 +174,7 @@ macro_rules! families {
                 let list = settings.needs.has(Needs::FIRST_PACKETS) && most > 0;
                 Self {
                     $($name: settings.needs.has(Needs::$need).then(|| Slab::new(1)),)*
+                    moments: settings.needs.has(Needs::MOMENTS).then(|| Slab::new(1)),
                     first_packets: list.then(|| Slab::new(most)),
                     most,
                 }
@@ -174,6 +183,9 @@ macro_rules! families {
             /// Makes sure that there is room for this flow.
             pub(crate) fn reach(&mut self, flow: u32) {
                 $(if let Some(states) = &mut self.$name { states.reach(flow, &<$state>::default()); })*
+                if let Some(states) = &mut self.moments {
+                    states.reach(flow, &Moments::default());
+                }
                 if let Some(states) = &mut self.first_packets {
                     states.reach(flow, &FirstPacket::default());
                 }
@@ -182,11 +194,19 @@ macro_rules! families {
             /// A flow begins; whatever its number stood for before is over.
             pub(crate) fn begin(&mut self, flow: u32) {
                 $(if let Some(states) = &mut self.$name { *states.one_mut(flow) = <$state>::default(); })*
+                if let Some(states) = &mut self.moments {
+                    *states.one_mut(flow) = Moments::default();
+                }
             }
 
             /// Shows a packet of a flow to the families.
             #[inline]
             pub(crate) fn see(&mut self, flow: u32, step: &Step<'_>) {
+                if let (Some(states), Some(sizes), Some(gaps)) =
+                    (&mut self.moments, &self.sizes, &self.gaps)
+                {
+                    states.one_mut(flow).see(step, sizes.one(flow), gaps.one(flow));
+                }
                 $(if let Some(states) = &mut self.$name { states.one_mut(flow).see(step); })*
                 if let Some(states) = &mut self.first_packets
                     && step.before < self.most as u64
@@ -200,6 +220,7 @@ macro_rules! families {
                 let listed = usize::try_from(flow.packets()).unwrap_or(usize::MAX).min(self.most);
                 Features {
                     $($name: self.$name.as_ref().map(|states| states.one(number).clone()),)*
+                    moments: self.moments.as_ref().map(|states| states.one(number).clone()),
                     first_packets: match &self.first_packets {
                         Some(states) => states.all(number)[..listed].to_vec(),
                         None => Vec::new(),
@@ -217,8 +238,6 @@ families! {
     gaps: Gaps, GAPS, 1;
     /// TCP flags.
     flags: Flags, FLAGS, 2;
-    /// Skewness and kurtosis of sizes and gaps.
-    moments: Moments, MOMENTS, 3;
     /// How many packets are of which size, and come after which time.
     histograms: Histograms, HISTOGRAMS, 4;
     /// What TCP tells of the path and of both ends.

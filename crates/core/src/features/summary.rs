@@ -81,6 +81,12 @@ impl Summary {
         }
     }
 
+    /// The sum of squared differences from the mean of so many numbers.
+    #[must_use]
+    pub fn m2(&self, count: u64) -> Option<f64> {
+        (count > 0).then(|| self.pairs(count) / count as f64)
+    }
+
     /// The sample standard deviation (n - 1) of so many numbers; none of fewer than two.
     #[must_use]
     pub fn deviation(&self, count: u64) -> Option<f64> {

@@ -772,12 +772,12 @@ pub(crate) fn shape(
     record: &Record,
     way: Way,
     of_gaps: bool,
-    what: fn(&Shape, u64) -> Option<f64>,
+    what: fn(&Shape, &Summary, u64) -> Option<f64>,
 ) -> Value<'static> {
     let Some(moments) = &record.features.moments else { return Value::Null };
     let shapes = if of_gaps { &moments.gaps } else { &moments.sizes };
-    let count = record.packets(way).saturating_sub(of_gaps.into());
-    Value::float(what(shapes.of(direction(way)), count))
+    let all = if of_gaps { record.gaps(way) } else { record.sizes(way) };
+    Value::float(all.and_then(|(all, count)| what(shapes.of(direction(way)), &all, count)))
 }
 
 fn histogram(record: &Record, way: Way, of_gaps: bool) -> Value<'_> {
@@ -814,10 +814,10 @@ fn busy(record: &Record, what: fn(&Summary, u64) -> Option<f64>) -> Value<'stati
 
 fn quiet(record: &Record, what: fn(&Summary, u64) -> Option<f64>) -> Value<'static> {
     let activity = record.features.activity.as_ref();
-    Value::float(activity.and_then(|activity| what(&activity.quiet, activity.quiets.into())))
+    Value::float(activity.map(Activity::quiet).and_then(|(quiet, count)| what(&quiet, count)))
 }
 
 fn bulk(record: &Record, way: Way, what: fn(&Bulk) -> u64) -> Value<'static> {
     let bulks = record.features.bulks.as_ref();
-    Value::unsigned(bulks.map(|bulks| what(bulks.done.of(direction(way)))))
+    Value::unsigned(bulks.map(|bulks| what(bulks.done().of(direction(way)))))
 }

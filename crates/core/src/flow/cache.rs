@@ -12,7 +12,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::due::{Links, Queue};
-use super::{BiflowKey, EndReason, Flow, Holder, Slab};
+use super::{BiflowKey, EndReason, Flow, Holder, Moment, Slab};
 use crate::features::{Accounting, Features, Needs, States, Step};
 use crate::key::Timestamp;
 use crate::packet::{Packet, Transport};
@@ -95,8 +95,7 @@ struct Held {
     /// When its last packet came.
     last: Timestamp,
     /// When its connection was over, if it is.
-    closed: Option<Timestamp>,
-    hash: u64,
+    closed: Moment,
 }
 
 /// The flows that go on.
@@ -239,7 +238,7 @@ impl Cache {
     fn due(&self, held: &Held) -> (Timestamp, EndReason) {
         let Settings { idle, active, linger, .. } = self.settings;
         let after = |time: Timestamp, timeout: i64| Timestamp(time.0.saturating_add(timeout));
-        if let Some(closed) = held.closed {
+        if let Some(closed) = held.closed.get() {
             return (after(closed, linger), EndReason::EndOfFlow);
         }
         let idle = after(held.last, idle);
@@ -277,11 +276,13 @@ impl Cache {
             number
         });
         *self.held.one_mut(number) =
-            Some(Held { flow: Flow::begun_by(packet), last: now, closed: None, hash });
+            Some(Held { flow: Flow::begun_by(packet), last: now, closed: Moment::NONE });
         self.states.begin(number);
         self.idle.push(&mut self.activity, number);
-        let held = &self.held;
-        let hash_of = |number: &u32| held.one(*number).as_ref().map_or(0, |held| held.hash);
+        let (held, hasher) = (&self.held, &self.hasher);
+        let hash_of = |number: &u32| {
+            held.one(*number).as_ref().map_or(0, |held| hasher.hash_one(held.flow.key()))
+        };
         self.table.insert_unique(hash, number, hash_of);
         self.counts.flows += 1;
         self.counts.most =
@@ -301,7 +302,7 @@ impl Cache {
         held.last = now;
         let flow = &mut held.flow;
         let begins = flow.packets() == 0;
-        if begins && held.closed.is_none() {
+        if begins && held.closed.get().is_none() {
             self.active.push(&mut self.age, number);
         }
         let direction = flow.direction(packet);
@@ -312,15 +313,15 @@ impl Cache {
         let mut closes = false;
         if let Transport::Tcp(tcp) = &packet.transport {
             flow.closing.see(direction, tcp, packet.lengths.payload);
-            closes = held.closed.is_none() && flow.closing.is_closed();
+            closes = held.closed.get().is_none() && flow.closing.is_closed();
         }
         self.states.see(number, &step);
         if closes {
-            held.closed = Some(now);
+            held.closed = Moment::at(now);
             self.idle.remove(&mut self.activity, number);
             self.active.remove(&mut self.age, number);
             self.closed.push(&mut self.activity, number);
-        } else if held.closed.is_none() {
+        } else if held.closed.get().is_none() {
             self.idle.touch(&mut self.activity, number);
         }
         if begins || closes {
@@ -420,7 +421,7 @@ impl Cache {
             if held.flow.first() > until {
                 break;
             }
-            let over = held.closed.is_some();
+            let over = held.closed.get().is_some();
             let reason = if over { EndReason::EndOfFlow } else { EndReason::Forced };
             self.leaving.pop();
             self.end(number, reason, now, ended);
@@ -436,7 +437,7 @@ impl Cache {
     /// takes in what still comes, has its reason; any other one goes on.
     pub(super) fn peek(&self, key: &BiflowKey) -> Option<Record> {
         let (number, held) = self.held_of(key)?;
-        let over = held.closed.is_some();
+        let over = held.closed.get().is_some();
         let reason = if over { EndReason::EndOfFlow } else { EndReason::GoesOn };
         Some(self.record(number, &held.flow, reason, held.last))
     }
@@ -484,7 +485,7 @@ impl Cache {
         let goes_on = reason == EndReason::ActiveTimeout || forced.is_some();
         let Some(mut held) = self.held.one_mut(number).take() else { return };
         let counted = held.flow.packets() > 0;
-        if counted && held.closed.is_none() {
+        if counted && held.closed.get().is_none() {
             self.active.remove(&mut self.age, number);
         }
         let record = counted.then(|| {
@@ -499,9 +500,10 @@ impl Cache {
             self.states.begin(number);
             *self.held.one_mut(number) = Some(held);
         } else {
-            let queue = if held.closed.is_some() { &mut self.closed } else { &mut self.idle };
+            let queue = if held.closed.get().is_some() { &mut self.closed } else { &mut self.idle };
             queue.remove(&mut self.activity, number);
-            if let Ok(entry) = self.table.find_entry(held.hash, |&other| other == number) {
+            let hash = self.hasher.hash_one(held.flow.key());
+            if let Ok(entry) = self.table.find_entry(hash, |&other| other == number) {
                 entry.remove();
             }
             self.free.push(number);

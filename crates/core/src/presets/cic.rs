@@ -508,8 +508,8 @@ fn bulk(
     part: fn(&Bulk) -> u64,
     whole: fn(&Bulk) -> u64,
 ) -> Value<'static> {
-    let bulk = record.features.bulks.as_ref().map(|bulks| bulks.done.of(direction(way)));
-    bulk.map_or(Value::Null, |bulk| match (part(bulk), whole(bulk)) {
+    let bulk = record.features.bulks.as_ref().map(|bulks| *bulks.done().of(direction(way)));
+    bulk.map_or(Value::Null, |bulk| match (part(&bulk), whole(&bulk)) {
         // Without any transfer the averages are 0, as they are known.
         (_, 0) if bulk.transfers == 0 => Value::Float(0.0),
         (part, whole) => ratio(part, whole),
@@ -636,7 +636,7 @@ fn bulks_and_subflows(table: &mut Vec<Column>) {
 fn period(record: &Record, quiet: bool, what: Of) -> Value<'static> {
     let Some(activity) = &record.features.activity else { return Value::Null };
     let (summary, count) = match quiet {
-        true => (activity.quiet, activity.quiets.into()),
+        true => activity.quiet(),
         false => activity.busy(&record.flow),
     };
     Value::float(what(&summary, count).map(|nanos| nanos / 1e3))
