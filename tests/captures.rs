@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lab::{Answer, Lab, Netns, Running, equipped, installed, wait_for, wire};
+use lab::{Answer, Lab, Netns, Running, equipped, installed, nfdump, wait_for, wire};
 use nix::sys::signal::Signal;
 
 fn extractor() -> Command {
@@ -186,6 +186,49 @@ fn every_flow_of_a_capture_has_the_process_that_the_tracker_saw() {
         seen += 1;
     }
     assert_eq!(seen, 20);
+
+    // The updater writes the same rows, and a file that the real nfdump reads.
+    let by_extractor = lab.path("extractor.csv");
+    let mut command = extractor();
+    command.args(["--preset", "full", "--history"]).arg(&history).arg("-o").arg(&by_extractor);
+    Answer::of(command.arg(&file)).ok();
+    let annotate = |out: &Path| {
+        let mut updater = Command::new(env!("CARGO_BIN_EXE_updater"));
+        updater.args(["--vantage", "host", "--state"]).arg(lab.path("updater")).arg("--history");
+        updater.arg(&history).arg("--file").arg(&file).arg("-o").arg(out);
+        updater
+    };
+    let by_updater = lab.path("updater.csv");
+    let told = Answer::of(&mut annotate(&by_updater)).ok();
+    assert!(told.err.contains("in 20 flows"), "{told:?}");
+    assert!(fs::read(&by_updater).unwrap() == fs::read(&by_extractor).unwrap());
+    let flows = lab.path("flows.nfcapd");
+    Answer::of(&mut annotate(&flows)).ok();
+    let verified = Answer::of(Command::new("nfdump").arg("-v").arg(&flows)).ok();
+    assert!(!verified.out.contains("rror"), "{verified:?}");
+    let lines = nfdump(&flows, "fmt:%pr;%dp;%pkt;%opkt;%flg;%uname");
+    assert_eq!(lines.len(), 20, "{lines:?}");
+    for line in lines {
+        let fields: Vec<&str> = line.split(';').map(str::trim).collect();
+        let own = own.trim();
+        assert_eq!((fields[0], fields[1]), ("TCP", port.to_string().as_str()), "{line}");
+        assert!(fields[2] != "0" && fields[3] != "0" && fields[4].contains("AP"), "{line}");
+        assert_eq!(fields[5], format!("{own}>{own}"), "{line}");
+    }
+    let parquet = lab.path("flows.parquet");
+    Answer::of(&mut annotate(&parquet)).ok();
+    assert!(fs::read(&parquet).unwrap().starts_with(b"PAR1"));
+    let without_output = Answer::of(
+        Command::new(env!("CARGO_BIN_EXE_updater"))
+            .arg("--history")
+            .arg(&history)
+            .arg("--state")
+            .arg(lab.path("updater"))
+            .arg("--file")
+            .arg(&file),
+    );
+    without_output.failed(2, "needs --output");
+    Answer::of(&mut annotate(&lab.path("flows.txt"))).failed(2, "only what ends in");
 }
 
 #[test]

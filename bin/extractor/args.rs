@@ -50,7 +50,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
 
-    /// Where rows go: a file that ends in .csv, .jsonl or .parquet, or - for CSV on standard output.
+    /// Where rows go: a file that ends in .csv, .jsonl, .parquet or .nfcapd, or - for CSV on standard output.
     #[arg(short, long, value_name = "OUT", default_value = "-")]
     pub(crate) output: PathBuf,
 

@@ -4,10 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use procflow_capture::{FileError, LiveError};
+use procflow_capture::{FilesError, LiveError};
 use procflow_feed::{FeedError, TrustError};
 use procflow_live::OpenError;
 use procflow_probe::ProbeError;
+use procflow_sink::SinkError;
 use procflow_store::ExportError;
 
 /// Why the extractor could not do its work.
@@ -15,11 +16,11 @@ use procflow_store::ExportError;
 pub(crate) enum Failure {
     #[error("{}: {source}", path.display())]
     Open { path: PathBuf, source: io::Error },
-    /// A capture is damaged; the flows in front of that place were written.
-    #[error("{}: {source}", path.display())]
-    Capture { path: PathBuf, source: FileError },
-    #[error("{}: {source}", path.display())]
-    Output { path: PathBuf, source: io::Error },
+    /// What is in front of a damaged place was written.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     #[error("standard output: {0}")]
     Stdout(io::Error),
     #[error(transparent)]
@@ -56,14 +57,10 @@ pub(crate) enum Failure {
     NoColumn(String),
     #[error("--columns has {0:?} twice")]
     Twice(String),
-    #[error("{}: only what ends in .csv, .jsonl or .parquet is known; - is standard output", .0.display())]
-    NoFormat(PathBuf),
     #[error("{}: there is no capture in it (.pcap, .pcapng, .cap; also .gz, .zst)", .0.display())]
     NoCaptures(PathBuf),
     #[error("{} and {} would have their rows in the same file", .0.display(), .1.display())]
     SameOutput(PathBuf, PathBuf),
-    #[error("--rotate-size and --rotate-time need a file (-o)")]
-    NothingToRotate,
     #[error(
         "--listen {0}: only an address of loopback, such as 127.0.0.1:8731; answers tell who talks to whom"
     )]
@@ -90,13 +87,12 @@ impl Failure {
         match self {
             Self::NoColumn(_)
             | Self::Twice(_)
-            | Self::NoFormat(_)
-            | Self::NothingToRotate
             | Self::Mixed(_)
             | Self::NotATracker(_)
             | Self::NotLive
             | Self::NotLoopback(_)
             | Self::Live(LiveError::Filter { .. }) => 2,
+            Self::Sink(error) if error.is_wrong_usage() => 2,
             Self::Feed(error) => error.exit_code(),
             Self::Trust(TrustError::Key { .. }) => 4,
             _ => 1,

@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use procflow_core::Timestamp;
-use procflow_core::flow::{Make, Record, Settings};
+use procflow_core::flow::{Record, Settings};
+use procflow_sink::{AsRows, Made, Output, is_told};
 
-use crate::output::{AsRows, Made, Output};
-use crate::processes::{Processes, name};
+use crate::processes::Processes;
 use crate::stop::Stop;
 
 /// How often what was told is taken in.
@@ -89,14 +89,15 @@ fn write(
     while let Some((ended, since)) = waiting.pop_front() {
         let written = match ended {
             Ended::Until(until) => output.until(until),
-            Ended::Record(mut record) => {
+            Ended::Record(record) => {
                 let join = join.get_or_insert_with(|| processes.join());
-                if !name(join, &mut record) && since.elapsed() < PATIENCE {
+                let who = join.attribute(&record.flow.flow_key(), record.flow.interval());
+                if !is_told(&who) && since.elapsed() < PATIENCE {
                     waiting.push_front((Ended::Record(record), since));
                     break;
                 }
                 let mut made = Made::default();
-                make.make(*record, &mut made);
+                make.add(*record, Some(&who), &mut made);
                 output.take(&made, 0)
             }
         };

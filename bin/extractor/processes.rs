@@ -6,13 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant, SystemTime};
 
 use procflow_binding::{
-    FlowClock, Histories, HostId, Join, Owner, Place, PlaceName, Process, Reason, Vantage,
-    WhichNamespace,
+    FlowClock, Histories, HostId, Join, Place, PlaceName, Vantage, WhichNamespace,
 };
-use procflow_core::flow::{Holder, Record};
 use procflow_feed::{Feed, FeedError, Newcomers, Trust, real_time};
 use procflow_store::read_export;
-use smol_str::SmolStr;
 use tokio::runtime::Runtime;
 
 use crate::args::{Args, ProcessArgs, SourceArgs};
@@ -261,34 +258,4 @@ async fn pull_all(
         hosts.push(pulled?);
     }
     Ok(())
-}
-
-/// Says who was at both ends of a flow; whether all that can be known of it is told.
-pub(crate) fn name(join: &Join<'_>, record: &mut Record) -> bool {
-    let answer = join.attribute(&record.flow.flow_key(), record.flow.interval());
-    let ends = [&answer.source, &answer.destination];
-    record.holders = Some(Box::new(ends.map(holder)));
-    !ends.into_iter().any(|end| *end == Owner::Unknown(Reason::NotYetKnown))
-}
-
-fn holder(owner: &Owner) -> Holder {
-    let all = owner.holders();
-    let joined = |fact: &dyn Fn(&Process) -> Option<String>| {
-        let facts: Vec<String> = all.iter().filter_map(|holder| fact(&holder.process)).collect();
-        (!facts.is_empty()).then(|| facts.join("|"))
-    };
-    let text = |text: &Option<SmolStr>| text.as_ref().map(ToString::to_string);
-    Holder {
-        answer: owner.answer(),
-        why: owner.why(),
-        processes: u32::try_from(all.len()).unwrap_or(u32::MAX),
-        pids: all.iter().map(|holder| holder.process.key.pid).collect(),
-        name: joined(&|process| Some(process.comm.to_string())),
-        executable: joined(&|process| text(&process.executable)),
-        user: joined(&|process| {
-            text(&process.user).or_else(|| process.uid.map(|uid| uid.to_string()))
-        }),
-        unit: joined(&|process| text(&process.unit)),
-        container: joined(&|process| text(&process.container)),
-    }
 }

@@ -7,15 +7,15 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use procflow_core::Timestamp;
-use procflow_core::features::{Column, OtherName, Vocabulary, column, process_columns};
+use procflow_core::features::{Column, Needs, OtherName, Vocabulary, column, process_columns};
 use procflow_core::flow::{AsTheyAre, Record, Settings, Take, Tally, meter};
 use procflow_core::packet::{Batch, Decoder};
 use procflow_core::presets::Preset;
+use procflow_sink::{Made, Output, Rotation};
 
 use crate::args::Args;
 use crate::failure::Failure;
 use crate::following::{Ended, follow};
-use crate::output::{Made, Output, Rotation};
 use crate::performance::Performance;
 use crate::processes::Processes;
 use crate::progress::Progress;
@@ -61,10 +61,10 @@ pub(crate) fn make_rows(
 ) -> Result<Done, Failure> {
     let began = Instant::now();
     let columns = columns(args, processes.is_some())?;
-    let settings = settings(args, &columns);
     let path = Some(args.output.as_path()).filter(|_| !args.no_output);
     let mut output =
         Output::begin(columns, path, Rotation::of(args.rotate_size, args.rotate_time))?;
+    let settings = settings(args, output.needs());
     // After processes: what is captured belongs to a time that they are known of.
     let mut source = Source::open(&args.source, stop)?;
     if let Source::Live(live) = &source {
@@ -219,17 +219,17 @@ pub(crate) fn named(preset: &Preset, names: &[String]) -> Result<Vec<Column>, Fa
     names.iter().map(find).collect()
 }
 
-fn settings(args: &Args, columns: &[Column]) -> Settings {
+fn settings(args: &Args, needs: Needs) -> Settings {
     let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-    let seconds = |seconds: u32| nanos(Duration::from_secs(seconds.into()));
-    let active = args.active_timeout.map_or(seconds(args.preset.active), nanos);
+    let preset = args.preset.settings();
+    let active = args.active_timeout.map_or(preset.active, nanos);
     Settings {
-        idle: args.idle_timeout.map_or(seconds(args.preset.idle), nanos),
+        idle: args.idle_timeout.map_or(preset.idle, nanos),
         active: if active == 0 { i64::MAX } else { active },
         capacity: args.capacity,
-        accounting: args.accounting.map_or(args.preset.accounting, Into::into),
+        accounting: args.accounting.map_or(preset.accounting, Into::into),
         first_packets: args.first_packets,
-        needs: Column::all_need(columns),
-        ..Settings::default()
+        needs,
+        ..preset
     }
 }

@@ -2,19 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use procflow_capture::Statistics;
+use procflow_capture::{CaptureFiles, Statistics};
 use procflow_core::flow::Filled;
 use procflow_core::packet::Batch;
 
 use crate::args::SourceArgs;
 use crate::failure::Failure;
-use crate::files::Files;
 use crate::interfaces::Interfaces;
 use crate::stop::Stop;
 
 /// Where frames come from.
 pub(crate) enum Source<'a> {
-    Files(Files<'a>),
+    Files(CaptureFiles<'a>),
     Live(Interfaces),
 }
 
@@ -36,7 +35,7 @@ impl<'a> Source<'a> {
         if Self::is_live(args)? {
             return Interfaces::open(args, stop).map(Self::Live);
         }
-        Files::of(&args.files, args.filter.as_deref()).map(Self::Files)
+        Ok(Self::Files(CaptureFiles::of(&args.files, args.filter.as_deref())?))
     }
 
     /// Takes the next frames into a batch. Files are over as soon as somebody wants to stop.
@@ -54,7 +53,10 @@ impl<'a> Source<'a> {
     /// How many frames a filter left out, what the kernel says of interfaces, and why it ended too soon.
     pub(crate) fn finish(self) -> (u64, Option<Statistics>, Option<Failure>) {
         match self {
-            Self::Files(files) => (files.filtered, None, files.failed),
+            Self::Files(files) => {
+                let (filtered, failed) = files.finish();
+                (filtered, None, failed.map(Failure::Files))
+            }
             Self::Live(interfaces) => {
                 let (statistics, failed) = interfaces.finish();
                 (0, Some(statistics), failed)

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use procflow_binding::{FlowClock, PlaceName};
-
-use crate::name::{Miss, Template};
+use procflow_sink::{Miss, Template};
 
 /// Writes the process into each flow of nfdump directories, so that
 /// `nfdump -r FILE -o "fmt:%line %uname"` shows it.
@@ -28,6 +27,8 @@ Examples:
   updater web1 9000 --file nfcapd.202611211200 --report flows.jsonl
   nfcapd ... -x 'updater web1 9000 --quiet --file %d/%f'
   updater --history night.history --dir /var/cache/nfdump
+  updater web1 9000 --file web1.pcapng -o web1.nfcapd
+                                      the flows of a capture, as nfdump, CSV or Parquet has them
   updater show nfcapd.202611211200    what is in that file
   updater salvage nfcapd.202611211200 whole
                                       write what is readable of it into a new file
@@ -84,7 +85,8 @@ pub(crate) struct Args {
     pub(crate) dir: Vec<PathBuf>,
 
     /// Only this file, now; implies --once (repeatable). It counts as final, so that nfcapd can
-    /// name the one that it has just rotated.
+    /// name the one that it has just rotated. Or a capture (pcap, pcapng; also in gzip or zstd), with
+    /// --output OUT.
     #[arg(long, value_name = "FILE", conflicts_with = "dir")]
     pub(crate) file: Vec<PathBuf>,
 
@@ -93,8 +95,9 @@ pub(crate) struct Args {
     pub(crate) once: bool,
 
     /// Write annotated files into this directory, with the same sub-directories, and leave the
-    /// originals alone.
-    #[arg(long, value_name = "DIR")]
+    /// originals alone. Of captures: write their flows, with every column of `extractor --preset full`, into
+    /// this file, which ends in .nfcapd, .csv, .jsonl or .parquet.
+    #[arg(short, long, value_name = "DIR|OUT")]
     pub(crate) output: Option<PathBuf>,
 
     /// What to write for a process: text with {comm}, {pid}, {exe}, {unit}, {container}, {user}
@@ -104,7 +107,7 @@ pub(crate) struct Args {
 
     /// What to write when no process can be named.
     #[arg(long, value_enum, default_value = "nothing")]
-    pub(crate) miss: Miss,
+    pub(crate) miss: MissName,
 
     /// Replace names that are already there and that this update would write differently.
     #[arg(long)]
@@ -133,9 +136,9 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) icmp_types_untold: bool,
 
-    /// How far off the flows' times may be (NetFlow v9 counts whole seconds).
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
-    pub(crate) tolerance: Duration,
+    /// How far off the flows' times may be (NetFlow v9 counts whole seconds) [default: 1s; of captures 1ms].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) tolerance: Option<Duration>,
 
     /// nfcapd's rotation interval, where the names of the files do not tell it.
     #[arg(long, value_name = "TIME", default_value = "300s", value_parser = humantime::parse_duration)]
@@ -251,6 +254,24 @@ impl From<ClockName> for FlowClock {
         match name {
             ClockName::Host => Self::Host,
             ClockName::Collector => Self::Collector,
+        }
+    }
+}
+
+/// What to write when nobody can be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MissName {
+    /// Leave the record without a name.
+    Nothing,
+    /// `?` and why.
+    Reason,
+}
+
+impl From<MissName> for Miss {
+    fn from(name: MissName) -> Self {
+        match name {
+            MissName::Nothing => Self::Nothing,
+            MissName::Reason => Self::Reason,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Deciding what is written into the flows of a file. The join is asked about many of them at a time, and
 //! what is written for a process is put together once.
 //!
-//! What a name looks like is `name.rs`'s matter.
+//! What a name looks like is the sink's matter.
 
 use procflow_binding::{Attribution, Found, Join, One, Owner, Quality, Reason};
 use procflow_core::{Endpoint, FlowKey, Interval, Protocol, Timestamp};
 use procflow_nfdump::{Flow, UserName};
+use procflow_sink::{MOST, Miss, Template, name, name_of};
 
-use crate::name::{MOST, Miss, Template, name, name_of};
 use crate::report::Report;
 use crate::summary::Summary;
 

@@ -6,11 +6,11 @@
 mod annotate;
 mod archive;
 mod args;
+mod captures;
 mod decide;
 mod failure;
 mod harmless;
 mod ledger;
-mod name;
 mod report;
 mod rights;
 mod rotations;

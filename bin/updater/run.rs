@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use procflow_binding::{Histories, HostId, Place, PlaceName, Vantage, WhichNamespace};
 use procflow_core::Timestamp;
+use procflow_core::packet::Undecoded;
 use procflow_feed::{Feed, FeedError, Newcomers, Trust, real_time};
 use procflow_nfdump::{Flow, UserName};
 use procflow_store::read_export;
@@ -19,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::annotate::{AnnotateError, Annotated, Output, annotate};
 use crate::archive::{Finality, Found, Look, look};
 use crate::args::Args;
+use crate::captures::{self, Metered, is_capture};
 use crate::decide::{Decider, Wish};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
@@ -52,10 +54,15 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         next_final: None,
         seen: Vec::new(),
         stop: Arc::default(),
+        captures: args.file.iter().any(|path| is_capture(path)),
         args,
     };
-    update.check_directories()?;
-    update.check_output()?;
+    if update.captures {
+        update.check_captures()?;
+    } else {
+        update.check_directories()?;
+        update.check_output()?;
+    }
     // Two threads: the connection is kept alive while files are annotated.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -141,6 +148,8 @@ struct Update {
     /// The directories that it saw.
     seen: Vec<(PathBuf, SystemTime)>,
     stop: Arc<AtomicBool>,
+    /// Whether the files that were named are captures.
+    captures: bool,
 }
 
 impl Update {
@@ -161,6 +170,24 @@ impl Update {
             std::fs::read_dir(&path).map_err(|source| Failure::Path { path, source })?;
         }
         Ok(())
+    }
+
+    /// All files are captures, and it is said where their flows go.
+    fn check_captures(&self) -> Result<(), Failure> {
+        let capture = |path: &&PathBuf| is_capture(path);
+        let first = self.args.file.iter().find(capture).cloned().unwrap_or_default();
+        let other = self.args.file.iter().find(|path| !capture(path));
+        if let Some(other) = other {
+            return Err(Failure::MixedFiles(first, other.clone()));
+        }
+        let out = self.args.output.as_deref().ok_or(Failure::NoOutput(first))?;
+        Ok(procflow_sink::Output::check(out)?)
+    }
+
+    /// How far off times may be: NetFlow v9 counts whole seconds.
+    fn tolerance(&self) -> Duration {
+        let usual = Duration::from_millis(if self.captures { 1 } else { 1000 });
+        self.args.tolerance.unwrap_or(usual)
     }
 
     /// Two archives may have files of one name, but an output directory only one of each.
@@ -298,7 +325,7 @@ impl Update {
         }
         let touched =
             self.args.file.iter().filter_map(|path| path.metadata().ok()?.modified().ok());
-        let after = self.args.tolerance.saturating_add(TELLING);
+        let after = self.tolerance().saturating_add(TELLING);
         let told = touched.max().and_then(|at| at.checked_add(after));
         let left = told.and_then(|told| told.duration_since(SystemTime::now()).ok());
         left.unwrap_or_default().min(LONGEST_TELLING).min(self.args.wait)
@@ -395,6 +422,9 @@ impl Update {
                 return 1;
             }
         };
+        if self.captures {
+            return self.capture_pass(&vantage);
+        }
         if let Err(error) = self.ledger.refresh(self.trust.state()) {
             summary.files.failed += 1;
             eprintln!("updater: {error}");
@@ -445,6 +475,39 @@ impl Update {
         }
         self.tell(&summary);
         summary.files.failed
+    }
+
+    /// Annotates the captures that were named.
+    fn capture_pass(&self, vantage: &Vantage) -> u64 {
+        let args = &self.args;
+        let out = args.output.as_deref().unwrap_or(Path::new("-"));
+        let wish = Wish { template: &args.name, miss: args.miss.into(), replace: false };
+        let threads = args.threads.or(std::thread::available_parallelism().ok());
+        let threads = threads.map_or(1, NonZeroUsize::get).min(MOST_THREADS);
+        let join = self.histories.join(vantage);
+        let annotated = captures::annotate(&args.file, out, &join, wish, threads, &self.stop);
+        let Metered { tally, mut seen, failed } = match annotated {
+            Ok(annotated) => annotated,
+            Err(error) => {
+                eprintln!("updater: {error}");
+                return 1;
+            }
+        };
+        let (frames, packets, records) = (tally.frames, tally.flows.packets, tally.records);
+        let out = out.display();
+        self.say(format_args!("{out}: {frames} frames, {packets} packets in {records} flows"));
+        for (why, count) in Undecoded::ALL.into_iter().zip(tally.undecoded) {
+            if count > 0 {
+                self.say(format_args!("{count} {why} ({})", why.name()));
+            }
+        }
+        seen.files.annotated = 1;
+        if let Some(error) = &failed {
+            eprintln!("updater: {error}");
+            seen.files.failed = 1;
+        }
+        self.tell(&seen);
+        seen.files.failed
     }
 
     fn tell(&self, summary: &Summary) {
@@ -532,7 +595,7 @@ impl Update {
 
     /// Since when anything is known of any host, in real time.
     fn known_since(&self) -> Option<i128> {
-        let slack = i128::try_from(self.args.tolerance.as_nanos()).unwrap_or(i128::MAX);
+        let slack = i128::try_from(self.tolerance().as_nanos()).unwrap_or(i128::MAX);
         self.histories
             .iter()
             .filter_map(|history| history.known_since(self.args.flow_clock.into()))
@@ -560,8 +623,8 @@ impl Update {
                 Place::Inside(host, which.clone())
             }
         };
-        let tolerance = u64::try_from(self.args.tolerance.as_nanos()).unwrap_or(u64::MAX);
-        let granularity = Vantage::GRANULARITY;
+        let tolerance = u64::try_from(self.tolerance().as_nanos()).unwrap_or(u64::MAX);
+        let granularity = if self.captures { 1000 } else { Vantage::GRANULARITY };
         let clock = self.args.flow_clock.into();
         let icmp_types = !self.args.icmp_types_untold;
         Ok(Vantage { place, clock, tolerance, granularity, icmp_types })
@@ -586,7 +649,8 @@ impl Update {
         });
         let join = histories.join(vantage);
         let report = report.as_mut().map(|report| (report, found.path().display().to_string()));
-        let wish = Wish { template: &args.name, miss: args.miss, replace: args.replace_names };
+        let wish =
+            Wish { template: &args.name, miss: args.miss.into(), replace: args.replace_names };
         // A report's rows follow the file's order.
         let threads = if report.is_some() { 1 } else { threads(args, found.stamp.size) };
         let mut deciders: Vec<_> =

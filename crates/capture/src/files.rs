@@ -6,14 +6,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use procflow_capture::{CaptureFile, Filter};
 use procflow_core::flow::Filled;
 use procflow_core::packet::Batch;
 
-use crate::failure::Failure;
+use crate::{CaptureFile, FileError, Filter, LiveError};
+
+/// Why capture files are not read to the last one's end.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// One cannot be opened.
+    #[error("{}: {source}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// One is damaged; the frames in front of that place were handed out.
+    #[error("{}: {source}", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: FileError,
+    },
+    /// The filter cannot be used.
+    #[error(transparent)]
+    Filter(#[from] LiveError),
+}
 
 /// Capture files one after another, up to the last one's end or to where one is damaged.
-pub(crate) struct Files<'a> {
+pub struct CaptureFiles<'a> {
     left: std::slice::Iter<'a, PathBuf>,
     open: Option<(&'a Path, CaptureFile<Box<dyn Read + Send>>)>,
     filter: Option<Filter>,
@@ -21,25 +44,31 @@ pub(crate) struct Files<'a> {
     read: Arc<AtomicU64>,
     before: u64,
     /// Frames that the filter does not want.
-    pub(crate) filtered: u64,
+    filtered: u64,
     /// Why it ended before the last file's end.
-    pub(crate) failed: Option<Failure>,
+    failed: Option<FilesError>,
 }
 
-impl<'a> Files<'a> {
-    pub(crate) fn of(files: &'a [PathBuf], filter: Option<&str>) -> Result<Self, Failure> {
+impl<'a> CaptureFiles<'a> {
+    /// These files, `-` for standard input; of their frames those that an expression wants (pcap-filter(7)).
+    ///
+    /// # Errors
+    /// When the expression means nothing.
+    pub fn of(files: &'a [PathBuf], filter: Option<&str>) -> Result<Self, LiveError> {
         let filter = filter.map(Filter::new).transpose()?;
         let (left, read) = (files.iter(), Arc::default());
         Ok(Self { left, open: None, filter, read, before: 0, filtered: 0, failed: None })
     }
 
     /// Octets read so far of the files as they are on disk: told while others read.
-    pub(crate) fn read(&self) -> Arc<AtomicU64> {
+    #[must_use]
+    pub fn read(&self) -> Arc<AtomicU64> {
         self.read.clone()
     }
 
     /// How many octets there are to be read in all, if all files are of the kind that has an end.
-    pub(crate) fn size(&self) -> Option<u64> {
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
         let one = |path: &PathBuf| {
             let metadata = path.metadata().ok().filter(|metadata| metadata.is_file());
             metadata.map(|metadata| metadata.len())
@@ -48,7 +77,7 @@ impl<'a> Files<'a> {
     }
 
     /// Takes the next frames into a batch.
-    pub(crate) fn next(&mut self, batch: &mut Batch) -> Filled {
+    pub fn next(&mut self, batch: &mut Batch) -> Filled {
         batch.clear();
         loop {
             if self.open.is_none() {
@@ -56,7 +85,7 @@ impl<'a> Files<'a> {
                 match open(path) {
                     Ok(file) => self.open = Some((path, file)),
                     Err(source) => {
-                        self.failed = Some(Failure::Open { path: path.clone(), source });
+                        self.failed = Some(FilesError::Open { path: path.clone(), source });
                         return Filled::Last;
                     }
                 }
@@ -65,7 +94,7 @@ impl<'a> Files<'a> {
             let read = file.next_batch(batch);
             self.read.store(self.before.saturating_add(file.position()), Ordering::Relaxed);
             if let Err(source) = read {
-                self.failed = Some(Failure::Capture { path: path.to_path_buf(), source });
+                self.failed = Some(FilesError::Damaged { path: path.to_path_buf(), source });
                 return Filled::Last;
             }
             if batch.is_empty() {
@@ -85,12 +114,18 @@ impl<'a> Files<'a> {
                 });
                 self.filtered += (before - batch.len()) as u64;
                 if let Some(error) = failed {
-                    self.failed = Some(Failure::Live(error));
+                    self.failed = Some(FilesError::Filter(error));
                     return Filled::Last;
                 }
             }
             return Filled::More(None);
         }
+    }
+
+    /// How many frames the filter left out, and why it ended before the last file's end.
+    #[must_use]
+    pub fn finish(self) -> (u64, Option<FilesError>) {
+        (self.filtered, self.failed)
     }
 }
 

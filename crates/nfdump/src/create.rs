@@ -79,15 +79,16 @@ pub struct NewFile<W: Write + Seek> {
 }
 
 impl<W: Write + Seek> NewFile<W> {
-    /// Begins one. `created` is in unix seconds.
+    /// Begins one. It is said to be created when its first flow began, so that the same flows give the
+    /// same file.
     ///
     /// # Errors
     /// When the output cannot be written.
-    pub fn begin(output: W, compression: Compression, created: i64) -> Result<Self, Error> {
+    pub fn begin(output: W, compression: Compression) -> Result<Self, Error> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&2_u16.to_le_bytes());
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&created.to_le_bytes());
+        bytes.extend_from_slice(&[0; 8]);
         let method = match compression {
             Compression::None => 0,
             Compression::Lzo => 1,
@@ -145,7 +146,8 @@ impl<W: Write + Seek> NewFile<W> {
         self.packer.push_all(&appendix(b"none", self.stat));
         self.packer.pack().map_err(|kind| Error::at(0, kind))?;
         self.writer.appendix(self.packer.packed().0)?;
-        let (_, output) = self.writer.finish(&self.header)?;
+        let created = i64::try_from(self.stat.first_ms / 1000).unwrap_or(i64::MAX);
+        let (_, output) = self.writer.finish(&self.header.with_created(created)?)?;
         Ok(output)
     }
 }
@@ -267,7 +269,7 @@ mod tests {
     fn what_is_written_reads_back() {
         for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
             let output = Cursor::new(Vec::new());
-            let mut file = NewFile::begin(output, compression, 1_795_223_600).unwrap();
+            let mut file = NewFile::begin(output, compression).unwrap();
             let (mut name, nothing) = (UserName::new(), UserName::new());
             name.set("curl>nginx");
             // More than one block of each.
@@ -298,13 +300,14 @@ mod tests {
             assert_eq!((stat.all.flows, stat.all.packets), (20_000, 180_000));
             assert_eq!((stat.tcp, stat.all.bytes), (stat.all, 90_000_000));
             assert_eq!(stat.first_ms, 1_795_223_603_001);
+            assert_eq!(reader.header().created(), Some(1_795_223_603));
         }
     }
 
     #[test]
     fn a_file_without_flows_is_whole() {
         let output = Cursor::new(Vec::new());
-        let file = NewFile::begin(output, Compression::None, 0).unwrap();
+        let file = NewFile::begin(output, Compression::None).unwrap();
         let bytes = file.finish().unwrap().unwrap().into_inner();
         let mut reader = Reader::new(&bytes[..]).unwrap();
         assert!(reader.next_block().unwrap().is_none());

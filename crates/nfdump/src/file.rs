@@ -144,6 +144,15 @@ impl Header {
         bytes
     }
 
+    /// The header of a layout-2 file that was created at another time, in unix seconds.
+    pub(crate) fn with_created(&self, created: i64) -> Result<Self, Error> {
+        let mut bytes = self.bytes.clone();
+        if self.layout == Layout::Two {
+            bytes[8..16].copy_from_slice(&created.to_le_bytes());
+        }
+        Self::parse(self.layout, bytes)
+    }
+
     /// The header of a file that the same collector has begun: nothing is known of it yet but its layout
     /// and compression.
     pub(crate) fn begun(&self) -> Result<Self, Error> {

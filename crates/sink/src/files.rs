@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use procflow_core::Timestamp;
 use procflow_core::features::Column;
 
-use super::parquet::Parquet;
-use super::rotation::Rotation;
-use super::text::Text;
-use super::unfinished::Unfinished;
-use super::{Format, Made};
-use crate::failure::Failure;
+use crate::error::SinkError;
+use crate::nfcapd::Nfcapd;
+use crate::output::{Format, Made};
+use crate::parquet::Parquet;
+use crate::rotation::Rotation;
+use crate::text::Text;
+use crate::unfinished::Unfinished;
 
 /// Files of rows.
 pub(crate) struct Files {
@@ -41,6 +42,7 @@ struct Open {
 enum Writer {
     Text(Text<File>),
     Parquet(Box<Parquet<File>>),
+    Nfcapd(Box<Nfcapd>),
 }
 
 impl Files {
@@ -50,7 +52,7 @@ impl Files {
         format: Format,
         columns: Vec<Column>,
         rotation: Option<Rotation>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, SinkError> {
         let latest = (0, 0);
         let mut files =
             Self { path, format, columns, rotation, at_once: false, open: None, latest };
@@ -66,7 +68,7 @@ impl Files {
     }
 
     /// Adds a row with its number to the file of its time.
-    pub(crate) fn add(&mut self, made: &Made, index: usize, number: u64) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, made: &Made, index: usize, number: u64) -> Result<(), SinkError> {
         let ended = made.ended.get(index).copied().unwrap_or_default();
         let begin = self.rotation.map_or(0, |rotation| rotation.begin(ended));
         if self.open.as_ref().is_some_and(|open| open.begin.is_some_and(|of| of != begin)) {
@@ -86,18 +88,18 @@ impl Files {
     }
 
     /// No row comes that ended before this moment: a file of a time before is whole.
-    pub(crate) fn until(&mut self, moment: Timestamp) -> Result<(), Failure> {
+    pub(crate) fn until(&mut self, moment: Timestamp) -> Result<(), SinkError> {
         let begin = self.rotation.map_or(0, |rotation| rotation.begin(moment));
         let over = |open: &Open| open.begin.is_some_and(|of| of < begin);
         if self.open.as_ref().is_some_and(over) { self.close() } else { Ok(()) }
     }
 
     /// Gives what is there its name.
-    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+    pub(crate) fn finish(mut self) -> Result<(), SinkError> {
         self.close()
     }
 
-    fn next(&self) -> Result<Open, Failure> {
+    fn next(&self) -> Result<Open, SinkError> {
         let (unfinished, file) = Unfinished::beside(&self.path)?;
         let most = self.rotation.and_then(|rotation| rotation.size);
         let writer = match self.format {
@@ -110,16 +112,17 @@ impl Files {
             }
             Format::Parquet => Parquet::begin(&self.columns, most, file)
                 .map(|parquet| Writer::Parquet(Box::new(parquet))),
+            Format::Nfcapd => Nfcapd::begin(file).map(|nfcapd| Writer::Nfcapd(Box::new(nfcapd))),
         };
         let writer = writer.map_err(|source| failed(&unfinished, source))?;
         Ok(Open { unfinished, writer, begin: None })
     }
 
-    fn close(&mut self) -> Result<(), Failure> {
+    fn close(&mut self) -> Result<(), SinkError> {
         let Some(Open { unfinished, writer, begin }) = self.open.take() else { return Ok(()) };
         let Some(rotation) = &self.rotation else {
             let named = writer.finish().and_then(|()| unfinished.replace(&self.path));
-            return named.map_err(|source| Failure::Output { path: self.path.clone(), source });
+            return named.map_err(|source| SinkError::File { path: self.path.clone(), source });
         };
         // Without rows it goes as it came.
         let Some(begin) = begin else { return Ok(()) };
@@ -128,14 +131,14 @@ impl Files {
             unfinished.take_free(first, |number| rotation.name(&self.path, begin, number))
         });
         let path = || rotation.name(&self.path, begin, first);
-        let number = named.map_err(|source| Failure::Output { path: path(), source })?;
+        let number = named.map_err(|source| SinkError::File { path: path(), source })?;
         self.latest = (begin, number);
         Ok(())
     }
 }
 
-fn failed(unfinished: &Unfinished, source: io::Error) -> Failure {
-    Failure::Output { path: unfinished.path().to_owned(), source }
+fn failed(unfinished: &Unfinished, source: io::Error) -> SinkError {
+    SinkError::File { path: unfinished.path().to_owned(), source }
 }
 
 impl Writer {
@@ -143,6 +146,7 @@ impl Writer {
         match self {
             Self::Text(text) => text.add(&made.text, index, number),
             Self::Parquet(parquet) => parquet.add(&made.cells, index, number),
+            Self::Nfcapd(nfcapd) => nfcapd.add(&made.flows, index),
         }
     }
 
@@ -151,6 +155,7 @@ impl Writer {
         match self {
             Self::Text(text) => text.size(),
             Self::Parquet(parquet) => parquet.size(),
+            Self::Nfcapd(nfcapd) => nfcapd.size(),
         }
     }
 
@@ -159,6 +164,7 @@ impl Writer {
         let file = match self {
             Self::Text(text) => text.finish()?,
             Self::Parquet(parquet) => parquet.finish()?,
+            Self::Nfcapd(nfcapd) => nfcapd.finish()?,
         };
         file.sync_all()
     }

@@ -13,18 +13,19 @@ use procflow_core::Timestamp;
 
 /// When a file is followed by the next one; at least one of both is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rotation {
+pub struct Rotation {
     /// It has so many bytes.
-    pub(crate) size: Option<u64>,
+    pub size: Option<u64>,
     /// It is of so many seconds.
-    pub(crate) seconds: Option<i64>,
+    pub seconds: Option<i64>,
 }
 
 const NANOS: i64 = 1_000_000_000;
 
 impl Rotation {
     /// What was asked for, if anything was.
-    pub(crate) fn of(size: Option<u64>, time: Option<Duration>) -> Option<Self> {
+    #[must_use]
+    pub fn of(size: Option<u64>, time: Option<Duration>) -> Option<Self> {
         let seconds = time.map(|time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1));
         (size.is_some() || seconds.is_some()).then_some(Self { size, seconds })
     }

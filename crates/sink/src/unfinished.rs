@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use crate::failure::Failure;
+use crate::error::SinkError;
 
 /// The name of a file until it is whole. Dropped before, the file is removed.
 #[derive(Debug)]
@@ -20,14 +20,14 @@ pub(crate) struct Unfinished {
 
 impl Unfinished {
     /// Begins a file beside the one of this name.
-    pub(crate) fn beside(path: &Path) -> Result<(Self, File), Failure> {
+    pub(crate) fn beside(path: &Path) -> Result<(Self, File), SinkError> {
         let mut name = OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
         name.push(format!(".{}", std::process::id()));
         let path = path.with_file_name(name);
         match File::create(&path) {
             Ok(file) => Ok((Self { path, named: false }, file)),
-            Err(source) => Err(Failure::Output { path, source }),
+            Err(source) => Err(SinkError::File { path, source }),
         }
     }
 

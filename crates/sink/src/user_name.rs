@@ -6,16 +6,15 @@
 
 use std::str::FromStr;
 
-use clap::ValueEnum;
 use procflow_binding::{Attribution, Holder, Owner, Quality, Reason};
 use smol_str::SmolStr;
 
 /// What nfdump's user name holds.
-pub(crate) const MOST: usize = 65;
+pub const MOST: usize = 65;
 
 /// What to write when nobody can be named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Miss {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
     /// Leave the record without a name.
     Nothing,
     /// `?` and why.
@@ -24,7 +23,7 @@ pub(crate) enum Miss {
 
 /// How one process is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Template(Vec<Part>);
+pub struct Template(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -52,6 +51,13 @@ const FIELDS: [(&str, Field); 7] = [
     ("user", Field::User),
     ("quality", Field::Quality),
 ];
+
+impl Default for Template {
+    /// The command name.
+    fn default() -> Self {
+        Self(vec![Part::Field(Field::Comm)])
+    }
+}
 
 impl FromStr for Template {
     type Err = String;
@@ -95,7 +101,8 @@ fn harmless(c: char) -> bool {
 }
 
 /// The name of an attribution; `None` when the record is to have none.
-pub(crate) fn name(attribution: &Attribution, template: &Template, miss: Miss) -> Option<String> {
+#[must_use]
+pub fn name(attribution: &Attribution, template: &Template, miss: Miss) -> Option<String> {
     let tracked = |owner: &Owner| *owner != Owner::Unknown(Reason::NotThisHost);
     let known = |owner: &Owner| matches!(owner, Owner::Known { .. });
     let Attribution { source, destination } = attribution;
@@ -128,7 +135,8 @@ pub(crate) fn name(attribution: &Attribution, template: &Template, miss: Miss) -
 }
 
 /// The name of an end that is known, in so many bytes; empty for others.
-pub(crate) fn name_of(owner: &Owner, template: &Template, room: usize) -> String {
+#[must_use]
+pub fn name_of(owner: &Owner, template: &Template, room: usize) -> String {
     match owner {
         Owner::Known { holders, quality } => holders_name(holders, *quality, template, room),
         _ => String::new(),

@@ -11,6 +11,7 @@ mod pyflowmeter;
 use std::sync::LazyLock;
 
 use crate::features::{Accounting, Column, column, columns};
+use crate::flow::Settings;
 
 /// A set of columns, and how flows are made for it.
 #[derive(Debug)]
@@ -27,6 +28,21 @@ pub struct Preset {
     pub active: u32,
     /// Which length its statistics of sizes are of.
     pub accounting: Accounting,
+}
+
+impl Preset {
+    /// When flows end and what is measured, as the preset has it; all else as nobody says otherwise.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let nanos = |seconds: u32| i64::from(seconds) * 1_000_000_000;
+        Settings {
+            idle: nanos(self.idle),
+            active: if self.active == 0 { i64::MAX } else { nanos(self.active) },
+            accounting: self.accounting,
+            needs: Column::all_need(&self.columns),
+            ..Settings::default()
+        }
+    }
 }
 
 /// All presets.
