@@ -12,12 +12,15 @@
 //! | `made` | the choices for a file with nothing wrong with it, and a bit | it is read, and its round trip holds; with the bit flipped it holds or the file is refused |
 //! | `frames` | a link type and a frame | it is decoded or says why not, its lengths are within each other, and its layers say the same |
 //! | `captures` | a capture file | every frame of it is accounted for, by one thread as by two |
+//! | `sessions` | a capture file | every frame of it is accounted for, and what each end sums up is what was told before |
 
 #[path = "../crates/core/tests/frames/agreement.rs"]
 mod agreement;
 #[path = "../crates/nfdump/tests/corpus/mod.rs"]
 #[allow(unreachable_pub)]
 mod corpus;
+
+use std::collections::HashMap;
 
 use corpus::{
     made::{self, Choices, Oddity},
@@ -30,6 +33,7 @@ use procflow_core::{
     flow::{Filled, Make, Record, Settings, Tally, meter},
     packet::{Batch, Decoder, LinkType},
     rows::{Format, Rows},
+    session::{self, Event, EventKind, SessionId},
 };
 use procflow_nfdump::{Compression, ErrorKind};
 
@@ -127,13 +131,18 @@ impl Make for AllColumns {
     }
 }
 
-/// The rows of a capture by so many threads, and what became of its frames.
-fn metered(file: &[u8], threads: usize) -> (Vec<u8>, Tally) {
-    let Ok(mut file) = CaptureFile::new(file) else { return (Vec::new(), Tally::default()) };
-    let source = |batch: &mut Batch| match file.next_batch(batch) {
+/// Batches of a capture, up to its end or to where it is damaged.
+fn frames_of(bytes: &[u8]) -> Option<impl FnMut(&mut Batch) -> Filled + '_> {
+    let mut file = CaptureFile::new(bytes).ok()?;
+    Some(move |batch: &mut Batch| match file.next_batch(batch) {
         Ok(()) if !batch.is_empty() => Filled::More(None),
         _ => Filled::Last,
-    };
+    })
+}
+
+/// The rows of a capture by so many threads, and what became of its frames.
+fn metered(file: &[u8], threads: usize) -> (Vec<u8>, Tally) {
+    let Some(source) = frames_of(file) else { return (Vec::new(), Tally::default()) };
     let needs = Column::all_need(columns());
     let settings = Settings { needs, capacity: 8192, ..Settings::default() };
     let mut rows = Vec::new();
@@ -150,4 +159,27 @@ pub fn captures(file: &[u8]) {
     let (rows, tally) = metered(file, 1);
     assert!(tally.is_conserved(), "{tally:?}");
     assert!(metered(file, 2) == (rows, tally), "two threads");
+}
+
+/// Every frame of any capture is accounted for in sessions, and the octets that an end sums up were told.
+pub fn sessions(file: &[u8]) {
+    let Some(source) = frames_of(file) else { return };
+    // So little that sessions give way to others, and holes are given up.
+    let settings =
+        session::Settings { capacity: 8, waiting: 1024, all_waiting: 4096, ..Default::default() };
+    let mut told: HashMap<SessionId, u64> = HashMap::new();
+    let tell = |event: &Event<'_>| match &event.kind {
+        EventKind::Data { payload, .. } => {
+            *told.entry(event.session).or_default() += payload.len() as u64;
+        }
+        EventKind::End(summary) => {
+            let sides = [summary.sides.forward, summary.sides.reverse];
+            let sum: u64 = sides.iter().map(|side| side.data_octets).sum();
+            assert_eq!(told.remove(&event.session).unwrap_or(0), sum, "{summary:?}");
+        }
+        _ => {}
+    };
+    let tally = session::follow(Decoder::default(), settings, source, tell);
+    assert!(tally.is_conserved(), "{tally:?}");
+    assert!(told.is_empty(), "sessions without an end: {told:?}");
 }

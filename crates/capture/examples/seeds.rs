@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "frames" => {
             kinds().into_iter().map(|(link, frame)| [&[link][..], &frame].concat()).collect()
         }
-        "captures" => captures(),
+        "captures" | "sessions" => captures(),
         _ => return Err(format!("there is no target {target}").into()),
     };
     fs::create_dir_all(directory)?;

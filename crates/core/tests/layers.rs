@@ -314,6 +314,21 @@ fn what_lies_behind_a_packet_is_not_inside_of_it() {
 }
 
 #[test]
+fn a_packet_inside_reaches_no_further_than_the_one_around() {
+    // In a tunnel a packet for a tunnel's port, whose payload is said to go on behind what carries it.
+    let vxlan = [8, 0, 0, 0, 0, 0, 1, 0];
+    let hidden = behind(&vxlan, &ethernet(0x0800, &inner()));
+    let carried = ethernet(0x0800, &ipv4(8, 9, 17, &udp(5556, 4789, &hidden)));
+    let (here, beyond) = carried.split_at(carried.len() - hidden.len());
+    let carrier = ipv4(8, 9, 17, &udp(5555, 4789, &behind(&vxlan, here)));
+    let frame = ethernet(0x0800, &behind(&carrier, beyond));
+    let layers = layers(LinkType::ETHERNET, &frame);
+    let packet = layers.packet().unwrap();
+    assert_eq!((packet.source_port, packet.destination_port), (5556, 4789));
+    assert_eq!((packet.payload(&frame), packet.lengths.payload), (&[][..], hidden.len() as u32));
+}
+
+#[test]
 fn layers_without_end_are_bounded() {
     // Pseudowires count as tags, of which there are at most 16; packets in packets likewise.
     let mut nested = inner();

@@ -125,7 +125,8 @@ pub(super) fn open(
     if packet.transport != Transport::Other {
         trace.header(Header::Transport(packet.protocol), at, header as usize);
     }
-    let captured = packet.lengths.captured;
+    // In a tunnel the frame ends where the packet around does, whatever this one says of itself.
+    let captured = index(frame.len());
     let start = index(at).saturating_add(header);
     packet.payload = (start.min(captured), end.min(captured));
     Ok(())
