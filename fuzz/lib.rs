@@ -124,10 +124,10 @@ struct AllColumns;
 impl Make for AllColumns {
     type Made = Rows;
 
-    fn make(&self, record: Record, made: &mut Rows) {
+    fn make(&self, record: &mut Record, made: &mut Rows) {
         let all: &[Column] = columns();
-        made.add(Format::JsonLines, all, &record);
-        made.add(Format::Csv, all, &record);
+        made.add(Format::JsonLines, all, record);
+        made.add(Format::Csv, all, record);
     }
 }
 

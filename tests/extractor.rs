@@ -144,7 +144,12 @@ fn wrong_arguments_and_files_are_told_and_leave_nothing() {
     let out = place.path().join("rows.csv");
     let into = out.to_str().unwrap();
     for (arguments, file, code, said) in [
-        (&["-o", "rows.xls"][..], &no_capture, 2, "only what ends in .csv, .jsonl, .parquet or .nfcapd"),
+        (
+            &["-o", "rows.xls"][..],
+            &no_capture,
+            2,
+            "only what ends in .csv, .jsonl, .parquet or .nfcapd",
+        ),
         (&["--columns", "no_such"], &no_capture, 2, "\"no_such\" is not a column"),
         (&["--columns", "id,id"], &no_capture, 2, "--columns has \"id\" twice"),
         (&["--filter", "no such thing"], &no_capture, 2, "filter \"no such thing\": libpcap error"),

@@ -89,7 +89,7 @@ fn write(
     while let Some((ended, since)) = waiting.pop_front() {
         let written = match ended {
             Ended::Until(until) => output.until(until),
-            Ended::Record(record) => {
+            Ended::Record(mut record) => {
                 let join = join.get_or_insert_with(|| processes.join());
                 let who = join.attribute(&record.flow.flow_key(), record.flow.interval());
                 if !is_told(&who) && since.elapsed() < PATIENCE {
@@ -97,7 +97,7 @@ fn write(
                     break;
                 }
                 let mut made = Made::default();
-                make.add(*record, Some(&who), &mut made);
+                make.add(&mut record, Some(&who), &mut made);
                 output.take(&made, 0)
             }
         };

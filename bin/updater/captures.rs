@@ -60,7 +60,7 @@ struct Naming<'a> {
 impl Make for Naming<'_> {
     type Made = Made;
 
-    fn make(&self, record: Record, made: &mut Made) {
+    fn make(&self, record: &mut Record, made: &mut Made) {
         let who = self.join.attribute(&record.flow.flow_key(), record.flow.interval());
         let named = name(&who, self.wish.template, self.wish.miss).is_some();
         {

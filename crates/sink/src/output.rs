@@ -77,7 +77,7 @@ pub struct Made {
 
 impl AsRows<'_> {
     /// Adds the row of a record; `who` was at its ends, if anybody was asked.
-    pub fn add(&self, mut record: Record, who: Option<&Attribution>, made: &mut Made) {
+    pub fn add(&self, record: &mut Record, who: Option<&Attribution>, made: &mut Made) {
         made.known.push(who.is_some_and(is_known));
         match self.format {
             Some(Format::Nfcapd) => {
@@ -86,15 +86,15 @@ impl AsRows<'_> {
                 if let Some(text) = who.and_then(|who| name(who, template, *miss)) {
                     user_name.set(&text);
                 }
-                made.flows.push((nfcapd::flow(&record), user_name));
+                made.flows.push((nfcapd::flow(record), user_name));
             }
             Some(Format::Text(format)) => {
                 record.holders = who.map(holders);
-                made.text.add(format, &self.columns, &record);
+                made.text.add(format, &self.columns, record);
             }
             Some(Format::Parquet) => {
                 record.holders = who.map(holders);
-                made.cells.add(&self.columns, &record);
+                made.cells.add(&self.columns, record);
             }
             None => {}
         }
@@ -110,7 +110,7 @@ fn is_known(who: &Attribution) -> bool {
 impl Make for AsRows<'_> {
     type Made = Made;
 
-    fn make(&self, record: Record, made: &mut Made) {
+    fn make(&self, record: &mut Record, made: &mut Made) {
         let who = self.join.as_ref().map(|join| {
             let flow = &record.flow;
             join.attribute(&flow.flow_key(), flow.interval())

@@ -28,8 +28,8 @@ struct AsCsv(Vec<Column>);
 impl Make for AsCsv {
     type Made = Rows;
 
-    fn make(&self, record: Record, made: &mut Rows) {
-        made.add(Format::Csv, &self.0, &record);
+    fn make(&self, record: &mut Record, made: &mut Rows) {
+        made.add(Format::Csv, &self.0, record);
     }
 }
 

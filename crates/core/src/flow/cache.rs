@@ -178,7 +178,7 @@ impl Cache {
 
     /// Takes in a packet at the time `now`, which is never earlier than at the packet before. Flows that
     /// end by it are handed out first.
-    pub fn observe(&mut self, packet: &Packet, now: Timestamp, ended: impl FnMut(Record)) {
+    pub fn observe(&mut self, packet: &Packet, now: Timestamp, ended: impl FnMut(&mut Record)) {
         self.observe_with(packet, &[], now, ended);
     }
 
@@ -188,7 +188,7 @@ impl Cache {
         packet: &Packet,
         octets: &[u8],
         now: Timestamp,
-        mut ended: impl FnMut(Record),
+        mut ended: impl FnMut(&mut Record),
     ) {
         self.expire(now, &mut ended);
         self.counts.packets += 1;
@@ -255,7 +255,7 @@ impl Cache {
         hash: u64,
         packet: &Packet,
         now: Timestamp,
-        ended: &mut impl FnMut(Record),
+        ended: &mut impl FnMut(&mut Record),
     ) -> u32 {
         if self.table.len() >= self.settings.capacity as usize {
             // The closed ones have no more to say.
@@ -296,7 +296,7 @@ impl Cache {
         packet: &Packet,
         octets: &[u8],
         now: Timestamp,
-        ended: &mut impl FnMut(Record),
+        ended: &mut impl FnMut(&mut Record),
     ) {
         let Some(held) = self.held.one_mut(number) else { return };
         held.last = now;
@@ -340,7 +340,7 @@ impl Cache {
         step: &Step<'_>,
         octets: &[u8],
         now: Timestamp,
-        ended: &mut impl FnMut(Record),
+        ended: &mut impl FnMut(&mut Record),
     ) {
         let Some(held) = self.held.one(number) else { return };
         let shown = Shown { flow: &held.flow, step, payload: step.packet.payload(octets) };
@@ -351,7 +351,7 @@ impl Cache {
 
     /// Hands out the flows that are due at `now`.
     #[inline]
-    pub fn expire(&mut self, now: Timestamp, ended: &mut impl FnMut(Record)) {
+    pub fn expire(&mut self, now: Timestamp, ended: &mut impl FnMut(&mut Record)) {
         if now < self.nothing_before {
             return;
         }
@@ -397,7 +397,7 @@ impl Cache {
 
     /// Hands out all flows that are left: by their first packets, and by who talks to whom where these are
     /// of the same moment.
-    pub fn finish(&mut self, now: Timestamp, ended: &mut impl FnMut(Record)) {
+    pub fn finish(&mut self, now: Timestamp, ended: &mut impl FnMut(&mut Record)) {
         self.leave(Timestamp(i64::MAX), now, ended);
     }
 
@@ -406,7 +406,7 @@ impl Cache {
         &mut self,
         until: Timestamp,
         now: Timestamp,
-        ended: &mut impl FnMut(Record),
+        ended: &mut impl FnMut(&mut Record),
     ) {
         let held = &self.held;
         if self.leaving.is_empty() {
@@ -468,7 +468,7 @@ impl Cache {
         number: u32,
         reason: EndReason,
         at: Timestamp,
-        ended: &mut impl FnMut(Record),
+        ended: &mut impl FnMut(&mut Record),
     ) {
         self.hand_out(number, reason, None, at, ended);
     }
@@ -480,34 +480,37 @@ impl Cache {
         reason: EndReason,
         forced: Option<Cow<'static, str>>,
         at: Timestamp,
-        ended: &mut impl FnMut(Record),
+        ended: &mut impl FnMut(&mut Record),
     ) {
         let goes_on = reason == EndReason::ActiveTimeout || forced.is_some();
-        let Some(mut held) = self.held.one_mut(number).take() else { return };
+        let Some(held) = self.held.one(number) else { return };
         let counted = held.flow.packets() > 0;
-        if counted && held.closed.get().is_none() {
+        let closed = held.closed.get().is_some();
+        // Large, and so made once and never moved.
+        let mut record = self.record(number, &held.flow, reason, at);
+        if counted && !closed {
             self.active.remove(&mut self.age, number);
         }
-        let record = counted.then(|| {
-            let mut record = self.record(number, &held.flow, reason, at);
-            if !self.plugins.is_empty() {
-                record.plugins = Some(self.plugins.end(number, &record, forced));
-            }
-            record
-        });
+        if counted && !self.plugins.is_empty() {
+            record.plugins = Some(self.plugins.end(number, &record, forced));
+        }
         if goes_on {
-            held.flow.begin_anew();
+            if let Some(held) = self.held.one_mut(number) {
+                held.flow.begin_anew();
+            }
             self.states.begin(number);
-            *self.held.one_mut(number) = Some(held);
         } else {
-            let queue = if held.closed.get().is_some() { &mut self.closed } else { &mut self.idle };
+            let queue = if closed { &mut self.closed } else { &mut self.idle };
             queue.remove(&mut self.activity, number);
-            let hash = self.hasher.hash_one(held.flow.key());
+            let hash = self.hasher.hash_one(record.flow.key());
             if let Ok(entry) = self.table.find_entry(hash, |&other| other == number) {
                 entry.remove();
             }
+            *self.held.one_mut(number) = None;
             self.free.push(number);
         }
-        record.into_iter().for_each(ended);
+        if counted {
+            ended(&mut record);
+        }
     }
 }

@@ -36,8 +36,9 @@ pub trait Make: Sync {
     /// What is made of some records.
     type Made: Default + Send;
 
-    /// Adds what becomes of a record to what became of others.
-    fn make(&self, record: Record, made: &mut Self::Made);
+    /// Adds what becomes of a record to what became of others. The record is nobody else's: what is not
+    /// known yet may be written into it.
+    fn make(&self, record: &mut Record, made: &mut Self::Made);
 }
 
 /// Takes what was made, in order. A closure that takes is enough; whoever wants to know how far all is says
@@ -64,8 +65,8 @@ pub struct AsTheyAre;
 impl Make for AsTheyAre {
     type Made = Vec<Record>;
 
-    fn make(&self, record: Record, made: &mut Vec<Record>) {
-        made.push(record);
+    fn make(&self, record: &mut Record, made: &mut Vec<Record>) {
+        made.push(record.clone());
     }
 }
 
@@ -542,7 +543,7 @@ where
 
     fn shard(&self, shard: &mut Shard, Tasks { tasks, octets }: &Tasks) -> Ended<M::Made> {
         let mut ended = Ended { made: M::Made::default(), order: Vec::new() };
-        let mut take = |record: Record| {
+        let mut take = |record: &mut Record| {
             ended.order.push((record.order(), ended.order.len()));
             self.make.make(record, &mut ended.made);
         };

@@ -329,7 +329,7 @@ impl Known {
 
     fn count(&mut self, packet: &Packet, now: Timestamp) {
         let leaving = &mut self.leaving;
-        self.cache.observe(packet, now, |record| leaving.push(record));
+        self.cache.observe(packet, now, |record| leaving.push(record.clone()));
         self.take_leave();
         let key = BiflowKey::of(packet);
         let flow = self.cache.flow(&key);
@@ -408,7 +408,7 @@ impl Known {
     fn sweep(&mut self, now: Timestamp) {
         // Not kept: the next packet may be earlier.
         let (now, leaving) = (self.now.max(now), &mut self.leaving);
-        self.cache.expire(now, &mut |record| leaving.push(record));
+        self.cache.expire(now, &mut |record| leaving.push(record.clone()));
         self.take_leave();
         for key in self.ended.older_than(Timestamp(now.0.saturating_sub(self.keep))) {
             self.forget(&key);
@@ -419,7 +419,7 @@ impl Known {
     fn set_back(&mut self, now: Timestamp) {
         self.now = now;
         let leaving = &mut self.leaving;
-        self.cache.finish(now, &mut |record| leaving.push(record));
+        self.cache.finish(now, &mut |record| leaving.push(record.clone()));
         self.take_leave();
         self.ended.flows.values_mut().for_each(|kept| kept.since = kept.since.min(now));
     }

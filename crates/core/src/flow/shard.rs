@@ -49,7 +49,7 @@ impl Shard {
     }
 
     /// Does a task. Where the payload of its packet is, is said of these octets, if a plugin wants it.
-    pub(super) fn run(&mut self, task: &Task, octets: &[u8], ended: &mut impl FnMut(Record)) {
+    pub(super) fn run(&mut self, task: &Task, octets: &[u8], ended: &mut impl FnMut(&mut Record)) {
         let Self { fragments, cache, truncated } = self;
         match task {
             Task::Count { packet, now } => {
