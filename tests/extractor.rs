@@ -114,6 +114,20 @@ fn eleven_cases_are_as_they_truly_are() {
 }
 
 #[test]
+fn so_many_flows_are_enough_if_somebody_says_so() {
+    let Some(captures) = captures() else { return };
+    let capture = captures.join("eleven-cases.pcap");
+    let rows = |more: &[&str]| {
+        let output = extractor(&[&["-q"], more].concat(), &[&capture]);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (all, some) = (rows(&[]), rows(&["--max-flows", "4"]));
+    assert_eq!((all.len(), &some[..]), (13, &all[..5]));
+}
+
+#[test]
 fn every_packet_of_every_capture_is_accounted_for() {
     let Some(captures) = captures() else { return };
     let mut files: Vec<PathBuf> = std::fs::read_dir(captures.join("nfstream/pcaps"))

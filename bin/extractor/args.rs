@@ -111,6 +111,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FLOWS", default_value_t = 524_288, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) capacity: u32,
 
+    /// Stop after so many rows. (What became of the packets is told of all that was read until then.)
+    #[arg(long, value_name = "FLOWS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_flows: Option<u64>,
+
     /// Which length sizes are of (the preset's unless said).
     #[arg(long, value_enum, value_name = "LENGTH")]
     pub(crate) accounting: Option<Length>,

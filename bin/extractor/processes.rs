@@ -9,7 +9,7 @@ use procflow_binding::{
     FlowClock, Histories, HostId, Join, Place, PlaceName, Vantage, WhichNamespace,
 };
 use procflow_feed::{Feed, FeedError, Newcomers, Trust, real_time};
-use procflow_store::read_export;
+use procflow_store::read_exports;
 use tokio::runtime::Runtime;
 
 use crate::args::{Args, ProcessArgs, SourceArgs};
@@ -52,7 +52,7 @@ impl Processes {
     pub(crate) fn of(args: &Args, live: bool, stop: &Stop) -> Result<Option<Self>, Failure> {
         let Args { processes: args, source, quiet, .. } = args;
         let mut histories = Histories::default();
-        let mut host = read_histories(args, &mut histories)?;
+        let mut host = read_exports(&args.history, &mut histories)?;
         let mut teller = Teller::Nobody;
         let mut own = None;
         if args.processes {
@@ -130,21 +130,6 @@ impl Processes {
             Teller::Trackers(trackers) => trackers.close(),
         }
     }
-}
-
-/// Reads the history files, earliest first; whose the first is that was named.
-fn read_histories(
-    args: &ProcessArgs,
-    histories: &mut Histories,
-) -> Result<Option<HostId>, Failure> {
-    let files: Result<Vec<_>, _> = args.history.iter().map(|path| read_export(path)).collect();
-    let mut files = files?;
-    let first = files.first().map(|export| export.header().host);
-    files.sort_by_key(|export| export.header().since);
-    for export in files {
-        export.fill(histories)?;
-    }
-    Ok(first)
 }
 
 /// The network namespace that this process is in: the one whose interfaces it captures.

@@ -64,6 +64,9 @@ pub(crate) fn make_rows(
     let path = Some(args.output.as_path()).filter(|_| !args.no_output);
     let mut output =
         Output::begin(columns, path, Rotation::of(args.rotate_size, args.rotate_time))?;
+    if let Some(most) = args.max_flows {
+        output.stop_after(most);
+    }
     let settings = settings(args, output.needs());
     // After processes: what is captured belongs to a time that they are known of.
     let mut source = Source::open(&args.source, stop)?;

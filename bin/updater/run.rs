@@ -14,7 +14,7 @@ use procflow_core::Timestamp;
 use procflow_core::packet::Undecoded;
 use procflow_feed::{Feed, FeedError, Newcomers, Trust, real_time};
 use procflow_nfdump::{Flow, UserName};
-use procflow_store::read_export;
+use procflow_store::read_exports;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::annotate::{AnnotateError, Annotated, Output, annotate};
@@ -39,7 +39,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     let feeds = feeds(&args)?;
     let mut histories = Histories::default();
-    let file_host = read_histories(&args, &mut histories)?;
+    let file_host = read_exports(&args.history, &mut histories)?;
     let report = args.report.as_deref().map(|path| {
         Report::create(path).map_err(|source| Failure::Path { path: path.to_owned(), source })
     });
@@ -90,18 +90,6 @@ fn feeds(args: &Args) -> Result<Vec<Feed>, Failure> {
         feeds.push(feed.ok_or_else(|| Failure::NotATracker(tracker.clone()))?);
     }
     Ok(feeds)
-}
-
-/// Reads the history files, earliest first; whose the first is that was named.
-fn read_histories(args: &Args, histories: &mut Histories) -> Result<Option<HostId>, Failure> {
-    let files: Result<Vec<_>, _> = args.history.iter().map(|path| read_export(path)).collect();
-    let mut files = files?;
-    let first = files.first().map(|export| export.header().host);
-    files.sort_by_key(|export| export.header().since);
-    for export in files {
-        export.fill(histories)?;
-    }
-    Ok(first)
 }
 
 /// A tracker has told of a moment so long after it, unless something is wrong: it makes its events

@@ -124,6 +124,8 @@ pub struct Output {
     columns: Vec<Column>,
     format: Format,
     number: u64,
+    /// So many rows are taken at most.
+    most: u64,
     /// So many rows of flows with a known process.
     known: u64,
     naming: Naming,
@@ -166,7 +168,8 @@ impl Output {
             }
         };
         let naming = Naming { template: Template::default(), miss: Miss::Nothing };
-        Ok(Self { columns, format, number: 0, known: 0, naming, sink, failed: None })
+        let most = u64::MAX;
+        Ok(Self { columns, format, number: 0, most, known: 0, naming, sink, failed: None })
     }
 
     /// Whether the name of a file says in which format it is to be.
@@ -180,6 +183,11 @@ impl Output {
     /// Writes processes like this into the user names of an nfcapd file.
     pub fn name_by(&mut self, template: Template, miss: Miss) {
         self.naming = Naming { template, miss };
+    }
+
+    /// Takes so many rows at most.
+    pub fn stop_after(&mut self, most: u64) {
+        self.most = most;
     }
 
     /// What is to be measured of flows for its rows.
@@ -221,9 +229,12 @@ impl Output {
         AsRows { columns: self.columns.clone(), format, join, naming }
     }
 
-    /// Adds one of the rows. It is over when nobody reads them, or they cannot be written; why is told at
-    /// the end.
+    /// Adds one of the rows. It is over when nobody reads them, or there are enough, or they cannot be
+    /// written; why is told at the end.
     pub fn take(&mut self, made: &Made, index: usize) -> ControlFlow<()> {
+        if self.number >= self.most {
+            return ControlFlow::Break(());
+        }
         if self.failed.is_none() {
             let added = match &mut self.sink {
                 Sink::Nowhere => Ok(()),
@@ -250,7 +261,8 @@ impl Output {
     }
 
     fn go_on(&self) -> ControlFlow<()> {
-        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let over = self.failed.is_some() || self.number >= self.most;
+        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Writes what is left, and gives a file its name.

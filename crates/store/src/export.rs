@@ -240,6 +240,25 @@ pub struct Export<R: Read = BufReader<File>> {
     ended: bool,
 }
 
+/// Reads some export files into histories, the earliest first; gives whose the first is that was named.
+///
+/// # Errors
+///
+/// When one cannot be opened or read. What came before is in the histories.
+pub fn read_exports(
+    paths: &[PathBuf],
+    histories: &mut Histories,
+) -> Result<Option<HostId>, ExportError> {
+    let files: Result<Vec<_>, _> = paths.iter().map(|path| read_export(path)).collect();
+    let mut files = files?;
+    let first = files.first().map(|export| export.header().host);
+    files.sort_by_key(|export| export.header().since);
+    for export in files {
+        export.fill(histories)?;
+    }
+    Ok(first)
+}
+
 /// Opens an export file.
 ///
 /// # Errors

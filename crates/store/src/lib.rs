@@ -20,7 +20,9 @@ mod state;
 
 pub use block::BlockError;
 pub use database::{HistoryError, move_aside};
-pub use export::{Export, ExportError, ExportHeader, Exported, read_export, write_export};
+pub use export::{
+    Export, ExportError, ExportHeader, Exported, read_export, read_exports, write_export,
+};
 pub use reader::{Kept, Page, Reader, Told};
 pub use recorder::{Keep, Recorder};
 pub use share::Class;

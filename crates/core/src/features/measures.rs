@@ -18,6 +18,19 @@ pub enum Way {
     Reverse,
 }
 
+/// What is asked of a summary of so many numbers.
+pub(crate) type Of = fn(&Summary, u64) -> Option<f64>;
+
+/// The least of them.
+pub(crate) fn least(summary: &Summary, count: u64) -> Option<f64> {
+    summary.least(count).map(|least| least as f64)
+}
+
+/// The greatest of them.
+pub(crate) fn most(summary: &Summary, count: u64) -> Option<f64> {
+    summary.most(count).map(|most| most as f64)
+}
+
 impl Record {
     fn of(&self, way: Way) -> [Option<&Counters>; 2] {
         let both = &self.flow.counters;
@@ -105,6 +118,16 @@ impl Record {
             Way::Reverse => gaps.own.reverse,
         };
         Some((summary, self.packets(way).saturating_sub(1)))
+    }
+
+    /// Something of the sizes of these packets.
+    pub(crate) fn size(&self, way: Way, what: Of) -> Option<f64> {
+        self.sizes(way).and_then(|(summary, count)| what(&summary, count))
+    }
+
+    /// Something of the times between these packets, in nanoseconds.
+    pub(crate) fn gap(&self, way: Way, what: Of) -> Option<f64> {
+        self.gaps(way).and_then(|(summary, count)| what(&summary, count))
     }
 
     /// How many of these packets have a TCP flag, by its bit in the header.

@@ -13,7 +13,7 @@ mod first_packets;
 mod flags;
 mod gaps;
 mod histograms;
-mod measures;
+pub(crate) mod measures;
 mod moments;
 mod names;
 mod sizes;

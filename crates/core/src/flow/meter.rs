@@ -558,12 +558,12 @@ where
 
 /// Takes what ended in all shards by one batch, in order.
 fn put_together<M>(ended: &[Ended<M>], mut take: impl FnMut(&M, usize)) {
-    let mut heads = BinaryHeap::new();
+    // By reference: what orders records is large.
     let head = |shard: usize, next: usize| {
         let (order, place) = ended[shard].order.get(next)?;
-        Some(Reverse((*order, shard, *place, next)))
+        Some(Reverse((order, shard, *place, next)))
     };
-    heads.extend((0..ended.len()).filter_map(|shard| head(shard, 0)));
+    let mut heads: BinaryHeap<_> = (0..ended.len()).filter_map(|shard| head(shard, 0)).collect();
     while let Some(Reverse((_, shard, place, next))) = heads.pop() {
         take(&ended[shard].made, place);
         heads.extend(head(shard, next + 1));

@@ -5,6 +5,7 @@
 //! 0); times are UTC; IPv6 is counted.
 
 use super::Preset;
+use crate::features::measures::{Of, least, most};
 use crate::features::table::{any_side, direction, side};
 use crate::features::{Accounting, Bulk, Column, Kind, Needs, Summary, Value, Way};
 use crate::flow::Record;
@@ -27,25 +28,14 @@ pub(super) fn preset() -> Preset {
     }
 }
 
-type Of = fn(&Summary, u64) -> Option<f64>;
-
-fn least(summary: &Summary, count: u64) -> Option<f64> {
-    summary.least(count).map(|least| least as f64)
-}
-
-fn most(summary: &Summary, count: u64) -> Option<f64> {
-    summary.most(count).map(|most| most as f64)
-}
-
 /// Of the payloads' lengths.
 fn size(record: &Record, way: Way, what: Of) -> Value<'static> {
-    Value::float(record.sizes(way).and_then(|(summary, count)| what(&summary, count)))
+    Value::float(record.size(way, what))
 }
 
 /// Of the times between packets, in microseconds.
 fn gap(record: &Record, way: Way, what: Of) -> Value<'static> {
-    let value = record.gaps(way).and_then(|(summary, count)| what(&summary, count));
-    Value::float(value.map(|nanos| nanos / 1e3))
+    Value::float(record.gap(way, what).map(|nanos| nanos / 1e3))
 }
 
 fn totals(table: &mut Vec<Column>) {

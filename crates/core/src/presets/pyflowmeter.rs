@@ -7,6 +7,7 @@
 //! at exactly when it is due.
 
 use super::Preset;
+use crate::features::measures::{Of, least, most};
 use crate::features::table::shape;
 use crate::features::{Accounting, Column, Kind, Needs, Shape, Summary, Value, Way};
 use crate::flow::Record;
@@ -62,22 +63,13 @@ fn totals(table: &mut Vec<Column>) {
 }
 
 /// Of the sizes of packets.
-fn size(record: &Record, way: Way, what: fn(&Summary, u64) -> Option<f64>) -> Value<'static> {
-    Value::float(record.sizes(way).and_then(|(summary, count)| what(&summary, count)))
+fn size(record: &Record, way: Way, what: Of) -> Value<'static> {
+    Value::float(record.size(way, what))
 }
 
 /// Of the times between packets, in seconds.
-fn gap(record: &Record, way: Way, what: fn(&Summary, u64) -> Option<f64>) -> Value<'static> {
-    let value = record.gaps(way).and_then(|(summary, count)| what(&summary, count));
-    Value::float(value.map(|nanos| nanos / 1e9))
-}
-
-fn least(summary: &Summary, count: u64) -> Option<f64> {
-    summary.least(count).map(|least| least as f64)
-}
-
-fn most(summary: &Summary, count: u64) -> Option<f64> {
-    summary.most(count).map(|most| most as f64)
+fn gap(record: &Record, way: Way, what: Of) -> Value<'static> {
+    Value::float(record.gap(way, what).map(|nanos| nanos / 1e9))
 }
 
 /// The six columns of something in one direction.
