@@ -82,7 +82,10 @@ pub(crate) fn make_rows(
             (Some(Performance::every(every, Some(live.so_far()))), None)
         }
         (Some(every), Source::Files(_)) => (Some(Performance::every(every, None)), None),
-        (None, Source::Files(files)) => (None, Progress::of(args, files.read(), files.size())),
+        (None, Source::Files(wanted)) => {
+            let files = &wanted.files;
+            (None, Progress::of(args, files.read(), files.size()))
+        }
         (None, Source::Live(_)) => (None, None),
     };
     let next = |batch: &mut Batch| source.next(batch, stop);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use procflow_capture::{CaptureFiles, Statistics};
+use procflow_capture::{CaptureFiles, Filter, LiveError, Statistics};
 use procflow_core::flow::Filled;
 use procflow_core::packet::Batch;
 
@@ -13,8 +13,40 @@ use crate::stop::Stop;
 
 /// Where frames come from.
 pub(crate) enum Source<'a> {
-    Files(CaptureFiles<'a>),
+    Files(Wanted<'a>),
     Live(Interfaces),
+}
+
+/// Capture files, and which of their frames are wanted.
+pub(crate) struct Wanted<'a> {
+    pub(crate) files: CaptureFiles<'a>,
+    filter: Option<Filter>,
+    /// So many frames were not.
+    filtered: u64,
+    /// Why the filter did not work.
+    failed: Option<LiveError>,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(args: &'a SourceArgs) -> Result<Self, Failure> {
+        let filter = args.filter.as_deref().map(Filter::new).transpose()?;
+        Ok(Self { files: CaptureFiles::of(&args.files), filter, filtered: 0, failed: None })
+    }
+
+    fn next(&mut self, batch: &mut Batch) -> Filled {
+        let filled = self.files.next(batch);
+        let Some(filter) = &mut self.filter else { return filled };
+        let (before, failed) = (batch.len(), &mut self.failed);
+        batch.retain(|frame, bytes| {
+            let wants = filter.wants(frame.link_type, bytes);
+            wants.unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                false
+            })
+        });
+        self.filtered += (before - batch.len()) as u64;
+        if self.failed.is_some() { Filled::Last } else { filled }
+    }
 }
 
 impl<'a> Source<'a> {
@@ -35,7 +67,7 @@ impl<'a> Source<'a> {
         if Self::is_live(args)? {
             return Interfaces::open(args, stop).map(Self::Live);
         }
-        Ok(Self::Files(CaptureFiles::of(&args.files, args.filter.as_deref())?))
+        Wanted::of(args).map(Self::Files)
     }
 
     /// Takes the next frames into a batch. Files are over as soon as somebody wants to stop.
@@ -45,7 +77,7 @@ impl<'a> Source<'a> {
                 batch.clear();
                 Filled::Last
             }
-            Self::Files(files) => files.next(batch),
+            Self::Files(wanted) => wanted.next(batch),
             Self::Live(interfaces) => interfaces.next(batch),
         }
     }
@@ -53,9 +85,9 @@ impl<'a> Source<'a> {
     /// How many frames a filter left out, what the kernel says of interfaces, and why it ended too soon.
     pub(crate) fn finish(self) -> (u64, Option<Statistics>, Option<Failure>) {
         match self {
-            Self::Files(files) => {
-                let (filtered, failed) = files.finish();
-                (filtered, None, failed.map(Failure::Files))
+            Self::Files(Wanted { files, filtered, failed, .. }) => {
+                let failed = failed.map(Failure::Live);
+                (filtered, None, failed.or(files.finish().map(Failure::Files)))
             }
             Self::Live(interfaces) => {
                 let (statistics, failed) = interfaces.finish();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use procflow_binding::Join;
-use procflow_capture::{CaptureFiles, FilesError, LiveError};
+use procflow_capture::{CaptureFiles, FilesError};
 use procflow_core::flow::{Filled, Make, Record, Tally, meter};
 use procflow_core::packet::{Batch, Decoder};
 use procflow_core::presets::preset;
@@ -23,8 +23,6 @@ pub(crate) enum CaptureError {
     /// The flows in front of a damaged place were written.
     #[error(transparent)]
     Files(#[from] FilesError),
-    #[error(transparent)]
-    Open(#[from] LiveError),
     #[error(transparent)]
     Sink(#[from] SinkError),
     #[error("{}: stopped; nothing of it is there", .0.display())]
@@ -90,7 +88,7 @@ pub(crate) fn annotate(
     threads: usize,
     stop: &AtomicBool,
 ) -> Result<Metered, CaptureError> {
-    let mut source = CaptureFiles::of(files, None)?;
+    let mut source = CaptureFiles::of(files);
     // Every column, those of processes among them.
     let full = preset("full");
     let columns = full.map(|preset| preset.columns.clone()).unwrap_or_default();
@@ -115,7 +113,7 @@ pub(crate) fn annotate(
         return Err(CaptureError::Stopped(out.to_owned()));
     }
     output.finish()?;
-    let (_, failed) = source.finish();
+    let failed = source.finish();
     let seen = naming.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Metered { tally, seen, failed })
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use procflow_core::flow::Filled;
 use procflow_core::packet::Batch;
 
-use crate::{CaptureFile, FileError, Filter, LiveError};
+use crate::{CaptureFile, FileError};
 
 /// Why capture files are not read to the last one's end.
 #[derive(Debug, thiserror::Error)]
@@ -30,34 +30,25 @@ pub enum FilesError {
         /// Where and why.
         source: FileError,
     },
-    /// The filter cannot be used.
-    #[error(transparent)]
-    Filter(#[from] LiveError),
 }
 
 /// Capture files one after another, up to the last one's end or to where one is damaged.
 pub struct CaptureFiles<'a> {
     left: std::slice::Iter<'a, PathBuf>,
     open: Option<(&'a Path, CaptureFile<Box<dyn Read + Send>>)>,
-    filter: Option<Filter>,
     /// Octets read so far of files as they are on disk, and those of the files that are over.
     read: Arc<AtomicU64>,
     before: u64,
-    /// Frames that the filter does not want.
-    filtered: u64,
     /// Why it ended before the last file's end.
     failed: Option<FilesError>,
 }
 
 impl<'a> CaptureFiles<'a> {
-    /// These files, `-` for standard input; of their frames those that an expression wants (pcap-filter(7)).
-    ///
-    /// # Errors
-    /// When the expression means nothing.
-    pub fn of(files: &'a [PathBuf], filter: Option<&str>) -> Result<Self, LiveError> {
-        let filter = filter.map(Filter::new).transpose()?;
+    /// These files, `-` for standard input.
+    #[must_use]
+    pub fn of(files: &'a [PathBuf]) -> Self {
         let (left, read) = (files.iter(), Arc::default());
-        Ok(Self { left, open: None, filter, read, before: 0, filtered: 0, failed: None })
+        Self { left, open: None, read, before: 0, failed: None }
     }
 
     /// Octets read so far of the files as they are on disk: told while others read.
@@ -102,30 +93,14 @@ impl<'a> CaptureFiles<'a> {
                 self.open = None;
                 continue;
             }
-            if let Some(filter) = &mut self.filter {
-                let before = batch.len();
-                let mut failed = None;
-                batch.retain(|frame, bytes| match filter.wants(frame.link_type, bytes) {
-                    Ok(wants) => wants,
-                    Err(error) => {
-                        failed = Some(error);
-                        false
-                    }
-                });
-                self.filtered += (before - batch.len()) as u64;
-                if let Some(error) = failed {
-                    self.failed = Some(FilesError::Filter(error));
-                    return Filled::Last;
-                }
-            }
             return Filled::More(None);
         }
     }
 
-    /// How many frames the filter left out, and why it ended before the last file's end.
+    /// Why it ended before the last file's end.
     #[must_use]
-    pub fn finish(self) -> (u64, Option<FilesError>) {
-        (self.filtered, self.failed)
+    pub fn finish(self) -> Option<FilesError> {
+        self.failed
     }
 }
 
