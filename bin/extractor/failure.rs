@@ -67,8 +67,6 @@ pub(crate) enum Failure {
     NotLoopback(SocketAddr),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("cannot start serving: {0}")]
-    Start(io::Error),
     #[error("the capture has ended")]
     Ended,
 }
@@ -77,7 +75,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Live(error) => Self::Live(error),
-            OpenError::Thread(error) => Self::Start(error),
+            OpenError::Thread(error) => Self::Runtime(error),
         }
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Failure> {
         interfaces.push(default.ok_or(Failure::NoRoute)?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(Failure::Start)?.block_on(async {
+    runtime.map_err(Failure::Runtime)?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Signals)?;
         let listen = |source| Failure::Listen { address: args.listen, source };
