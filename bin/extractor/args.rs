@@ -29,6 +29,8 @@ Examples:
   extractor -o now.csv eth0 --filter 'port 53'    an interface, until Ctrl-C
   extractor --processes -o now.csv eth0           with the process at both ends of each flow
   extractor --history web1.history web1.pcap      the same, of a capture that was made before
+  extractor --columns source_address,application_name,server_name,ja4 capture.pcap
+                                                  what flows speak, and to whom
   extractor --batch captures -o rows --preset pyflowmeter
                                                   each capture of a directory by itself
   extractor columns --preset cic                  what the columns mean
@@ -127,6 +129,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) no_tunnels: bool,
 
+    /// What flows speak.
+    #[command(flatten)]
+    pub(crate) dissection: DissectionArgs,
+
     /// Who was at both ends.
     #[command(flatten)]
     pub(crate) processes: ProcessArgs,
@@ -190,6 +196,27 @@ pub(crate) struct SourceArgs {
     pub(crate) timeout: i32,
 }
 
+/// What flows speak, by the first messages in them.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DissectionArgs {
+    /// Do not look at what flows speak; the columns of the preset that say it are left out.
+    #[arg(long, help_heading = APPLICATIONS)]
+    pub(crate) no_l7: bool,
+
+    /// Look at so many packets with payload of each flow.
+    #[arg(long, value_name = "PACKETS", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "no_l7", help_heading = APPLICATIONS)]
+    pub(crate) dissections: u16,
+
+    /// Name applications by the rules in FILE, too; they hold before those that are built in (repeatable;
+    /// docs/applications.md says how they look).
+    #[arg(long, value_name = "FILE", conflicts_with = "no_l7", help_heading = APPLICATIONS)]
+    pub(crate) rules: Vec<PathBuf>,
+
+    /// Keep paths of HTTP requests, with the values in their queries blanked.
+    #[arg(long, conflicts_with = "no_l7", help_heading = APPLICATIONS)]
+    pub(crate) http_paths: bool,
+}
+
 /// Who was at both ends. Rows get columns for it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ProcessArgs {
@@ -236,6 +263,9 @@ pub(crate) struct ProcessArgs {
 
 /// What only interfaces have.
 const LIVE: &str = "Interfaces";
+
+/// What tells applications.
+const APPLICATIONS: &str = "Applications";
 
 /// What only flows with processes have.
 const PROCESSES: &str = "Processes";

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use procflow_capture::{FilesError, LiveError};
+use procflow_core::dissect::RulesError;
 use procflow_feed::{FeedError, TrustError};
 use procflow_live::OpenError;
 use procflow_probe::ProbeError;
@@ -55,6 +56,10 @@ pub(crate) enum Failure {
     Mixed(PathBuf),
     #[error("{0:?} is not a column; `extractor columns` lists them")]
     NoColumn(String),
+    #[error("{0:?} says what flows speak, and with --no-l7 nobody listens")]
+    NotListened(&'static str),
+    #[error("{}: {source}", path.display())]
+    Rules { path: PathBuf, source: RulesError },
     #[error("--columns has {0:?} twice")]
     Twice(String),
     #[error("{}: there is no capture in it (.pcap, .pcapng, .cap; also .gz, .zst)", .0.display())]
@@ -84,6 +89,8 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NoColumn(_)
+            | Self::NotListened(_)
+            | Self::Rules { .. }
             | Self::Twice(_)
             | Self::Mixed(_)
             | Self::NotATracker(_)

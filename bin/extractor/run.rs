@@ -2,18 +2,20 @@
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use procflow_core::Timestamp;
+use procflow_core::dissect::{DissectionSettings, Rules};
 use procflow_core::features::{Column, Needs, OtherName, Vocabulary, column, process_columns};
 use procflow_core::flow::{AsTheyAre, Record, Settings, Take, Tally, meter};
 use procflow_core::packet::{Batch, Decoder};
 use procflow_core::presets::Preset;
 use procflow_sink::{Made, Output, Rotation};
 
-use crate::args::Args;
+use crate::args::{Args, DissectionArgs};
 use crate::failure::Failure;
 use crate::following::{Ended, follow};
 use crate::performance::Performance;
@@ -67,7 +69,7 @@ pub(crate) fn make_rows(
     if let Some(most) = args.max_flows {
         output.stop_after(most);
     }
-    let settings = settings(args, output.needs());
+    let settings = settings(args, output.needs())?;
     // After processes: what is captured belongs to a time that they are known of.
     let mut source = Source::open(&args.source, stop)?;
     if let Source::Live(live) = &source {
@@ -200,6 +202,9 @@ const COMMUNITY_ID: &str = "community_id";
 fn chosen(args: &Args, with_processes: bool) -> Result<Vec<Column>, Failure> {
     if args.columns.is_empty() {
         let mut columns = args.preset.columns.clone();
+        if args.dissection.no_l7 {
+            columns.retain(|column| !column.needs.has(Needs::DISSECTION));
+        }
         let processes = process_columns().into_iter().filter(|_| with_processes);
         for column in processes {
             if !columns.iter().any(|there| there.name == column.name) {
@@ -208,7 +213,12 @@ fn chosen(args: &Args, with_processes: bool) -> Result<Vec<Column>, Failure> {
         }
         return Ok(columns);
     }
-    named(args.preset, &args.columns)
+    let columns = named(args.preset, &args.columns)?;
+    let speaks = columns.iter().find(|column| column.needs.has(Needs::DISSECTION));
+    match speaks.filter(|_| args.dissection.no_l7) {
+        Some(column) => Err(Failure::NotListened(column.name)),
+        None => Ok(columns),
+    }
 }
 
 /// The columns of these names, in the preset or among all.
@@ -225,17 +235,44 @@ pub(crate) fn named(preset: &Preset, names: &[String]) -> Result<Vec<Column>, Fa
     names.iter().map(find).collect()
 }
 
-fn settings(args: &Args, needs: Needs) -> Settings {
+fn settings(args: &Args, needs: Needs) -> Result<Settings, Failure> {
     let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
     let preset = args.preset.settings();
     let active = args.active_timeout.map_or(preset.active, nanos);
-    Settings {
+    Ok(Settings {
         idle: args.idle_timeout.map_or(preset.idle, nanos),
         active: if active == 0 { i64::MAX } else { active },
         capacity: args.capacity,
         accounting: args.accounting.map_or(preset.accounting, Into::into),
         first_packets: args.first_packets,
         needs,
+        dissection: dissection(&args.dissection)?,
         ..preset
+    })
+}
+
+fn dissection(args: &DissectionArgs) -> Result<DissectionSettings, Failure> {
+    Ok(DissectionSettings {
+        packets: args.dissections,
+        paths: args.http_paths,
+        rules: rules(&args.rules)?,
+        ..DissectionSettings::default()
+    })
+}
+
+/// The rules that are built in, and those of these files.
+fn rules(files: &[PathBuf]) -> Result<&'static Rules, Failure> {
+    if files.is_empty() {
+        return Ok(Rules::shipped());
     }
+    let mut rules = Rules::shipped().clone();
+    for path in files {
+        let path = path.clone();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => rules.add(&text).map_err(|source| Failure::Rules { path, source })?,
+            Err(source) => return Err(Failure::Open { path, source }),
+        }
+    }
+    // They are read once, and hold until the end.
+    Ok(Box::leak(Box::new(rules)))
 }

@@ -5,12 +5,13 @@
 //! packets give the same records, however fast the machine is.
 //!
 //! `key` is the join key; `packet` takes frames apart; `layers` shows all that is in one; `flow` puts packets
-//! together that belong to one conversation; `features` counts and measures them; `plugin` is what users add
-//! to that; `presets` are the columns that users of other meters know; `rows` are records as text. `session`
+//! together that belong to one conversation; `features` counts and measures them; `dissect` tells what they
+//! speak; `plugin` is what users add to that; `presets` are the columns that users of other meters know; `rows` are records as text. `session`
 //! follows TCP connections and tells what happens in them.
 
 #![forbid(unsafe_code)]
 
+pub mod dissect;
 #[macro_use]
 pub mod features;
 pub mod flow;

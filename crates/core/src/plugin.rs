@@ -15,6 +15,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::dissect::Dissected;
 use crate::features::{Column, Kind, List, Needs, Step, Value, column, process_columns};
 use crate::flow::{Direction, Flow, Record, Slab};
 use crate::packet::Packet;
@@ -36,8 +37,7 @@ pub trait Plugin: Clone + Send + 'static {
         Needs::NONE
     }
 
-    /// So many octets of a payload it wants to be shown, of each packet. They are copied, which is why
-    /// there are none unless it asks.
+    /// So many octets of a payload it wants to be shown, of each packet; none unless it asks.
     fn payload(&self) -> u16 {
         0
     }
@@ -84,6 +84,9 @@ pub struct Shown<'a> {
     /// (The packet's own place of its payload means nothing here.) A fragment that came before the first
     /// one has none.
     pub payload: &'a [u8],
+    /// What the messages of the flow have said so far, this packet's included, if anybody listens: a plugin
+    /// that wants it needs [`Needs::DISSECTION`].
+    pub dissected: Option<&'a Dissected>,
 }
 
 impl<'a> Shown<'a> {
@@ -354,11 +357,6 @@ impl Plugins {
         self.first.0.iter().fold(Needs::NONE, |needs, plugin| needs.and(plugin.needs()))
     }
 
-    /// So many octets of each payload are to be had.
-    pub(crate) fn payload(&self) -> usize {
-        self.first.0.iter().map(|plugin| plugin.payload()).max().unwrap_or(0)
-    }
-
     /// Those of a shard, which has no flows yet.
     pub(crate) fn attach(&self) -> Attached {
         Attached(self.first.0.iter().map(|plugin| plugin.another()).collect())
@@ -457,7 +455,6 @@ impl Attached {
 trait Instance: Send {
     fn another(&self) -> Box<dyn Instance>;
     fn needs(&self) -> Needs;
-    fn payload(&self) -> usize;
     fn reach(&mut self, number: u32);
     fn show(&mut self, number: u32, shown: &Shown<'_>) -> Verdict;
     fn end(&mut self, number: u32, record: &Record, values: &mut Vec<OwnedValue>);
@@ -482,16 +479,12 @@ impl<P: Plugin> Instance for InShard<P> {
         self.plugin.needs()
     }
 
-    fn payload(&self) -> usize {
-        self.plugin.payload().into()
-    }
-
     fn reach(&mut self, number: u32) {
         self.states.reach_by(number, || None);
     }
 
     fn show(&mut self, number: u32, shown: &Shown<'_>) -> Verdict {
-        let most = self.payload();
+        let most = usize::from(self.plugin.payload());
         let shown = Shown { payload: shown.payload.get(..most).unwrap_or(shown.payload), ..*shown };
         let Self { plugin, states, .. } = self;
         let state = states.one_mut(number).get_or_insert_with(|| plugin.begin(&shown));

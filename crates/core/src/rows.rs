@@ -97,7 +97,7 @@ impl Rows {
 fn csv(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Null => {}
-        Value::Text(text) => csv_text(&text, out),
+        Value::Text(text) | Value::Object(text) => csv_text(&text, out),
         Value::List(numbers) => {
             // A comma is in it.
             let quote = numbers.len() > 1;
@@ -132,6 +132,7 @@ fn json(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Text(text) => json_text(&text, out),
+        Value::Object(text) => out.extend_from_slice(text.as_bytes()),
         Value::List(numbers) => list(numbers, out),
         Value::Address(_) | Value::Hex(_) => {
             out.push(b'"');
@@ -160,7 +161,7 @@ fn json_text(text: &str, out: &mut Vec<u8>) {
 /// A value as text and nothing around it: what a format without a rule for it can hold.
 pub fn plain_text(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {
-        Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Text(text) | Value::Object(text) => out.extend_from_slice(text.as_bytes()),
         Value::List(numbers) => list(*numbers, out),
         other => plain(other, out),
     }
@@ -199,7 +200,7 @@ fn plain(value: &Value<'_>, out: &mut Vec<u8>) {
                 out.extend_from_slice(&[hex(octet >> 4), hex(octet)]);
             }
         }
-        Value::Null | Value::Row | Value::Text(_) | Value::List(_) => {}
+        Value::Null | Value::Row | Value::Text(_) | Value::Object(_) | Value::List(_) => {}
     }
 }
 
@@ -256,6 +257,7 @@ mod tests {
             (Value::text("plain"), "plain", "\"plain\""),
             (Value::text("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"", "\"a,\\\"b\\\"\\u000a\""),
             (Value::text("ä\\"), "ä\\", "\"ä\\\\\""),
+            (Value::Object("{\"a\":1}".into()), "\"{\"\"a\"\":1}\"", "{\"a\":1}"),
             (Value::List(List::Counts(&[])), "[]", "[]"),
             (Value::List(List::Pair([1, 2])), "\"[1,2]\"", "[1,2]"),
             (Value::Address(Address::v4([10, 0, 0, 1])), "10.0.0.1", "\"10.0.0.1\""),

@@ -79,7 +79,7 @@ impl Cells {
                 packed.extend_from_slice(&value.to_le_bytes());
             }
             Value::Boolean(value) => packed.extend_from_slice(&[5, value.into()]),
-            text @ (Value::Text(_) | Value::Address(_) | Value::Hex(_)) => {
+            text @ (Value::Text(_) | Value::Object(_) | Value::Address(_) | Value::Hex(_)) => {
                 let mut bytes = Vec::new();
                 plain_text(&text, &mut bytes);
                 packed.push(6);

@@ -56,6 +56,8 @@ pub enum Value<'a> {
     Float(f64),
     /// A text.
     Text(Cow<'a, str>),
+    /// A JSON object, by its text.
+    Object(Cow<'a, str>),
     /// An address, as text.
     Address(Address),
     /// Octets as text: an interface's address, or its first three octets.

@@ -9,6 +9,7 @@ mod column;
 mod activity;
 mod bulk;
 mod community_id;
+pub(crate) mod dissection;
 mod first_packets;
 mod flags;
 mod gaps;
@@ -124,6 +125,8 @@ pub struct Needs(u16);
 impl Needs {
     /// Nothing but what every flow has.
     pub const NONE: Self = Self(0);
+    /// What the flow speaks, by its first messages.
+    pub const DISSECTION: Self = Self(1 << 13);
     /// The first packets one by one.
     pub const FIRST_PACKETS: Self = Self(1 << 15);
     /// Skewness and kurtosis of sizes and gaps, and these.
@@ -133,6 +136,12 @@ impl Needs {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// These without those.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Whether all of these are among them.

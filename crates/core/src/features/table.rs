@@ -32,6 +32,7 @@ fn table() -> Vec<Column> {
     statistics(&mut table);
     tcp(&mut table);
     periods(&mut table);
+    super::dissection::columns(&mut table);
     table.extend(process_columns());
     table
 }

@@ -13,9 +13,10 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::due::{Links, Queue};
 use super::{BiflowKey, EndReason, Flow, Holder, Moment, Slab};
+use crate::dissect::{Application, Dissected, DissectionSettings, Dissections, Learnt};
 use crate::features::{Accounting, Features, Needs, States, Step};
 use crate::key::Timestamp;
-use crate::packet::{Packet, Transport};
+use crate::packet::{Address, Packet, Transport};
 use crate::plugin::{Attached, Said, Shown};
 
 /// When flows end, how many there may be, and what is measured of them.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub first_packets: u16,
     /// What is measured.
     pub needs: Needs,
+    /// How flows are dissected, if something needs that.
+    pub dissection: DissectionSettings,
 }
 
 impl Default for Settings {
@@ -50,6 +53,7 @@ impl Default for Settings {
             accounting: Accounting::Ip,
             first_packets: 10,
             needs: Needs::NONE,
+            dissection: DissectionSettings::default(),
         }
     }
 }
@@ -68,6 +72,10 @@ pub struct Record {
     pub features: Features,
     /// Which length the sizes are of.
     pub accounting: Accounting,
+    /// What was found in its messages, if something was.
+    pub dissected: Option<Box<Dissected>>,
+    /// What it is called by that, if anybody listened.
+    pub application: Option<Application>,
     /// Who was at each end, the initiator's first, if somebody was asked.
     pub holders: Option<Box<[Holder; 2]>>,
     /// What plugins say, if there are any.
@@ -106,6 +114,7 @@ pub struct Cache {
     hasher: DefaultHashBuilder,
     held: Slab<Option<Held>>,
     states: States,
+    dissections: Option<Dissections>,
     plugins: Attached,
     free: Vec<u32>,
     reached: u32,
@@ -139,6 +148,10 @@ impl Cache {
             hasher: DefaultHashBuilder::default(),
             held: Slab::new(1),
             states: States::new(&settings),
+            dissections: settings
+                .needs
+                .has(Needs::DISSECTION)
+                .then(|| Dissections::new(settings.dissection)),
             plugins,
             free: Vec::new(),
             reached: 0,
@@ -272,11 +285,17 @@ impl Cache {
             self.activity.reach(number, &Links::NOWHERE);
             self.age.reach(number, &Links::NOWHERE);
             self.states.reach(number);
+            if let Some(dissections) = &mut self.dissections {
+                dissections.reach(number);
+            }
             self.plugins.reach(number);
             number
         });
-        *self.held.one_mut(number) =
-            Some(Held { flow: Flow::begun_by(packet), last: now, closed: Moment::NONE });
+        let flow = Flow::begun_by(packet);
+        if let Some(dissections) = &mut self.dissections {
+            dissections.begin(number, &flow, now);
+        }
+        *self.held.one_mut(number) = Some(Held { flow, last: now, closed: Moment::NONE });
         self.states.begin(number);
         self.idle.push(&mut self.activity, number);
         let (held, hasher) = (&self.held, &self.hasher);
@@ -316,6 +335,9 @@ impl Cache {
             closes = held.closed.get().is_none() && flow.closing.is_closed();
         }
         self.states.see(number, &step);
+        if let Some(dissections) = &mut self.dissections {
+            dissections.see(number, flow, direction, packet, packet.payload(octets));
+        }
         if closes {
             held.closed = Moment::at(now);
             self.idle.remove(&mut self.activity, number);
@@ -332,6 +354,13 @@ impl Cache {
         }
     }
 
+    /// A host was told by DNS an address that it asked for.
+    pub(super) fn learn(&mut self, client: Address, learnt: &Learnt, now: Timestamp) {
+        if let Some(dissections) = &mut self.dissections {
+            dissections.learn(client, learnt, now);
+        }
+    }
+
     /// Shows a packet to the plugins, and hands out its flow if one of them wants that.
     #[inline(never)]
     fn show(
@@ -343,7 +372,12 @@ impl Cache {
         ended: &mut impl FnMut(&mut Record),
     ) {
         let Some(held) = self.held.one(number) else { return };
-        let shown = Shown { flow: &held.flow, step, payload: step.packet.payload(octets) };
+        let shown = Shown {
+            flow: &held.flow,
+            step,
+            payload: step.packet.payload(octets),
+            dissected: self.dissections.as_ref().and_then(|found| found.found(number)),
+        };
         if let Some(forced) = self.plugins.show(number, &shown) {
             self.hand_out(number, EndReason::Forced, Some(forced), now, ended);
         }
@@ -452,12 +486,19 @@ impl Cache {
     fn record(&self, number: u32, flow: &Flow, reason: EndReason, ended: Timestamp) -> Record {
         let features = self.states.end(number, flow);
         let accounting = self.settings.accounting;
+        let dissected = self.dissections.as_ref().and_then(|found| found.dissected(number));
+        let application = self
+            .dissections
+            .as_ref()
+            .map(|found| Application::of(flow, dissected.as_deref(), found.rules()));
         Record {
             flow: flow.clone(),
             reason,
             ended,
             features,
             accounting,
+            dissected,
+            application,
             holders: None,
             plugins: None,
         }
@@ -507,6 +548,9 @@ impl Cache {
                 entry.remove();
             }
             *self.held.one_mut(number) = None;
+            if let Some(dissections) = &mut self.dissections {
+                dissections.end(number);
+            }
             self.free.push(number);
         }
         if counted {

@@ -12,12 +12,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::sequence::{Placed, Sequencer};
-use super::shard::{Order, Shard, Task, shard_of};
+use super::shard::{Order, Shard, Task, shard_between, shard_of};
 use super::{Counts, Record, Settings};
-use crate::key::Timestamp;
+use crate::dissect::learn;
+use crate::features::Needs;
+use crate::key::{Protocol, Timestamp};
 use crate::packet::{Batch, Decoder, Packet, Undecoded};
 use crate::plugin::{Attached, Plugins};
 
@@ -151,14 +153,15 @@ pub fn meter_with<M: Make>(
         first: 0,
         taker: Some(Taker { take: &mut take, records: 0 }),
         leaving: None,
-        spare: Vec::new(),
+        spare_batches: Vec::new(),
+        spare_places: Vec::new(),
         frames: 0,
         undecoded: [0; Undecoded::ALL.len()],
         broken: false,
     };
-    let payload = plugins.payload();
+    let learns = each.needs.has(Needs::DISSECTION);
     let work =
-        Work { board: Mutex::new(board), changed: Condvar::new(), decoder, make, shards, payload };
+        Work { board: Mutex::new(board), changed: Condvar::new(), decoder, make, shards, learns };
     let at_once = 2 + 2 * threads;
     std::thread::scope(|scope| {
         for _ in 1..threads {
@@ -189,25 +192,9 @@ struct Taker<'a, T> {
 #[derive(Default)]
 struct Tasks {
     tasks: Vec<Task>,
-    /// The payloads of the packets in them, as far as plugins want them.
-    octets: Vec<u8>,
-}
-
-impl Tasks {
-    /// Keeps the first octets of a packet's payload: it says then where they are in `octets`.
-    fn keep_payload(&mut self, packet: &mut Packet, frame: &[u8], most: usize) {
-        let payload = packet.payload(frame);
-        let payload = payload.get(..most).unwrap_or(payload);
-        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        let start = self.octets.len();
-        self.octets.extend_from_slice(payload);
-        packet.payload = (place(start), place(self.octets.len()));
-    }
-
-    fn clear(&mut self) {
-        self.tasks.clear();
-        self.octets.clear();
-    }
+    /// The batch, in whose octets the payloads of the packets are. All shards have it together: copying
+    /// what may be looked at would cost more than the looking.
+    batch: Arc<Batch>,
 }
 
 /// A shard, and what it is to do: of which batch, and what.
@@ -218,7 +205,7 @@ struct Lane {
     /// The batch that is next.
     next: u64,
     /// Room for tasks that was used before.
-    spare: Vec<Tasks>,
+    spare: Vec<Vec<Task>>,
     counts: Counts,
     truncated: u64,
     held: usize,
@@ -269,23 +256,18 @@ struct Board<'a, S, T, M> {
     taker: Option<Taker<'a, T>>,
     /// After the last batch: until which begin flows leave next.
     leaving: Option<VecDeque<Timestamp>>,
-    spare: Vec<Spare>,
+    /// Room that was used before.
+    spare_batches: Vec<Batch>,
+    spare_places: Vec<Vec<Placed>>,
     frames: u64,
     undecoded: [u64; Undecoded::ALL.len()],
     /// Whether a thread has panicked: the others go home.
     broken: bool,
 }
 
-/// Room that was used before.
-#[derive(Default)]
-struct Spare {
-    batch: Batch,
-    placed: Vec<Placed>,
-}
-
 /// What is to be done next.
 enum Next<'a, S, T, M> {
-    Read(Reader<'a, S>, Spare, u64),
+    Read(Reader<'a, S>, Batch, u64),
     Shard(usize, Box<Shard>, Tasks, u64),
     Take(Taker<'a, T>, Vec<Ended<M>>, Option<Timestamp>),
     Wait,
@@ -298,8 +280,8 @@ struct Work<'a, 'b, S, T, M: Make> {
     decoder: Decoder,
     make: &'b M,
     shards: usize,
-    /// So many octets of each payload are wanted.
-    payload: usize,
+    /// Whether names are learnt from answers of DNS.
+    learns: bool,
 }
 
 impl<S, T, M> Board<'_, S, T, M> {
@@ -354,7 +336,7 @@ impl<S, T, M> Board<'_, S, T, M> {
             let number = self.begin();
             for lane in &mut self.lanes {
                 let tasks = vec![Task::Leave { until, now }];
-                lane.waiting.insert(number, Tasks { tasks, octets: Vec::new() });
+                lane.waiting.insert(number, Tasks { tasks, ..Tasks::default() });
             }
         }
     }
@@ -378,15 +360,18 @@ where
                     board = self.changed.wait(board).unwrap_or_else(PoisonError::into_inner);
                     continue;
                 }
-                Next::Read(reader, spare, number) => {
+                Next::Read(reader, batch, number) => {
+                    let placed = board.spare_places.pop().unwrap_or_default();
                     drop(board);
-                    board = self.read(reader, spare, number);
+                    board = self.read(reader, batch, placed, number);
                 }
-                Next::Shard(lane, mut shard, mut tasks, number) => {
+                Next::Shard(lane, mut shard, Tasks { mut tasks, batch }, number) => {
                     drop(board);
-                    let ended = self.shard(&mut shard, &tasks);
+                    let ended = self.shard(&mut shard, &tasks, batch.filled());
                     tasks.clear();
                     board = self.lock();
+                    // Whoever has it last leaves its room to another one.
+                    board.spare_batches.extend(Arc::into_inner(batch));
                     let place = &mut board.lanes[lane];
                     place.spare.push(tasks);
                     place.counts = shard.cache().counts();
@@ -451,9 +436,9 @@ where
         let room = board.batches.len() < at_once;
         if !board.over {
             if room && let Some(reader) = board.reader.take() {
-                let spare = board.spare.pop().unwrap_or_default();
+                let batch = board.spare_batches.pop().unwrap_or_default();
                 let number = board.begin();
-                return Next::Read(reader, spare, number);
+                return Next::Read(reader, batch, number);
             }
             return Next::Wait;
         }
@@ -472,11 +457,10 @@ where
     fn read(
         &self,
         mut reader: Reader<'a, S>,
-        spare: Spare,
+        mut batch: Batch,
+        mut placed: Vec<Placed>,
         number: u64,
     ) -> MutexGuard<'_, Board<'a, S, T, M::Made>> {
-        let Spare { mut batch, mut placed } = spare;
-        placed.clear();
         let filled = (reader.source)(&mut batch);
         let frames = batch.len() as u64;
         reader.sequencer.place(&mut batch, &mut placed);
@@ -493,7 +477,7 @@ where
             }
         };
         let now = reader.sequencer.clock().now().max(late);
-        let mut lanes: Vec<Tasks> = {
+        let mut lanes: Vec<Vec<Task>> = {
             let mut board = self.lock();
             board.reader = Some(reader);
             board.over = filled == Filled::Last;
@@ -506,7 +490,7 @@ where
         let mut packet = Packet::BLANK;
         for &Placed { frame, time, now, all_over } in &placed {
             if all_over {
-                lanes.iter_mut().for_each(|lane| lane.tasks.push(Task::AllOver { now }));
+                lanes.iter_mut().for_each(|lane| lane.push(Task::AllOver { now }));
             }
             let frame = &batch.frames()[frame as usize];
             let bytes = batch.bytes_of(frame);
@@ -514,34 +498,52 @@ where
                 self.decoder.decode_into(frame.link_type, time, bytes, frame.wire, &mut packet);
             match decoded {
                 Ok(()) => {
-                    let lane = &mut lanes[shard_of(&packet, self.shards)];
-                    if self.payload > 0 {
-                        lane.keep_payload(&mut packet, bytes, self.payload);
+                    if self.learns && packet.source_port == 53 {
+                        self.learn(&packet, packet.payload(bytes), now, &mut lanes);
                     }
-                    lane.tasks.push(Task::Count { packet, now });
+                    packet.payload = batch.within(frame, packet.payload);
+                    lanes[shard_of(&packet, self.shards)].push(Task::Count { packet, now });
                 }
                 Err(why) => undecoded[why as usize] += 1,
             }
         }
         if let Some(now) = now {
-            lanes.iter_mut().for_each(|lane| lane.tasks.push(Task::Expire { now }));
+            lanes.iter_mut().for_each(|lane| lane.push(Task::Expire { now }));
         }
+        placed.clear();
+        let shared = Arc::new(batch);
         let mut board = self.lock();
         let index = usize::try_from(number - board.first).unwrap_or(0);
         if let Some(batch) = board.batches.get_mut(index) {
             batch.until = now.filter(|_| filled != Filled::Last);
         }
         for (lane, tasks) in board.lanes.iter_mut().zip(lanes) {
-            lane.waiting.insert(number, tasks);
+            lane.waiting.insert(number, Tasks { tasks, batch: shared.clone() });
         }
         for (sum, more) in board.undecoded.iter_mut().zip(undecoded) {
             *sum += more;
         }
-        board.spare.push(Spare { batch, placed });
+        board.spare_places.push(placed);
         board
     }
 
-    fn shard(&self, shard: &mut Shard, Tasks { tasks, octets }: &Tasks) -> Ended<M::Made> {
+    /// Hands the names in an answer of DNS to the shards whose flows may be to them: those of whoever asked to
+    /// the addresses in it. So each shard learns in the capture's order, by itself.
+    fn learn(&self, packet: &Packet, payload: &[u8], now: Timestamp, lanes: &mut [Vec<Task>]) {
+        let client = packet.destination;
+        if packet.protocol != Protocol::UDP {
+            return;
+        }
+        learn(payload, &mut |learnt| {
+            for protocol in [Protocol::TCP, Protocol::UDP] {
+                let lane = shard_between(client, learnt.address.into(), protocol, self.shards);
+                let learnt = Box::new(learnt.clone());
+                lanes[lane].push(Task::Learn { client, learnt, now });
+            }
+        });
+    }
+
+    fn shard(&self, shard: &mut Shard, tasks: &[Task], octets: &[u8]) -> Ended<M::Made> {
         let mut ended = Ended { made: M::Made::default(), order: Vec::new() };
         let mut take = |record: &mut Record| {
             ended.order.push((record.order(), ended.order.len()));

@@ -163,7 +163,7 @@ impl Recent {
         for &Placed { frame, time, now, all_over } in placed {
             let Self { decoder, fragments, known, undecoded, truncated, .. } = self;
             if all_over {
-                fragments.finish(|packet| known.count(&packet, now));
+                fragments.finish(|packet| known.count(&packet, &[], now));
                 known.set_back(now);
             }
             known.now = known.now.max(now);
@@ -173,7 +173,7 @@ impl Recent {
             match decoder.decode_into(frame.link_type, time, bytes, frame.wire, &mut packet) {
                 Ok(()) => {
                     *truncated += u64::from(packet.lengths.truncated);
-                    fragments.take(packet, now, |packet| known.count(&packet, now));
+                    fragments.take(packet, now, |packet| known.count(&packet, bytes, now));
                 }
                 Err(why) => undecoded[why as usize] += 1,
             }
@@ -264,7 +264,7 @@ impl Recent {
         self.count(&placed, &batch);
         let Self { fragments, known, .. } = &mut self;
         let now = known.now;
-        fragments.finish(|packet| known.count(&packet, now));
+        fragments.finish(|packet| known.count(&packet, &[], now));
         known.cache.finish(now, &mut |_| known.records += 1);
         self.tally()
     }
@@ -327,9 +327,9 @@ impl Known {
         }
     }
 
-    fn count(&mut self, packet: &Packet, now: Timestamp) {
+    fn count(&mut self, packet: &Packet, frame: &[u8], now: Timestamp) {
         let leaving = &mut self.leaving;
-        self.cache.observe(packet, now, |record| leaving.push(record.clone()));
+        self.cache.observe_with(packet, frame, now, |record| leaving.push(record.clone()));
         self.take_leave();
         let key = BiflowKey::of(packet);
         let flow = self.cache.flow(&key);

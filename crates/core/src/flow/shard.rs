@@ -3,15 +3,18 @@
 //! the capture, so what comes out of it does not depend on who does the work.
 
 use super::{BiflowKey, Cache, Record, Settings};
-use crate::key::Timestamp;
-use crate::packet::{Fragments, Packet};
+use crate::dissect::Learnt;
+use crate::key::{Protocol, Timestamp};
+use crate::packet::{Address, Fragments, Packet};
 use crate::plugin::Attached;
 
 /// What a shard is to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Task {
     /// Count a packet.
     Count { packet: Packet, now: Timestamp },
+    /// This host was told an address for a name.
+    Learn { client: Address, learnt: Box<Learnt>, now: Timestamp },
     /// Hand out what is due.
     Expire { now: Timestamp },
     /// Hand out everything.
@@ -61,6 +64,7 @@ impl Shard {
                     cache.observe_with(&packet, octets, *now, &mut *ended);
                 });
             }
+            Task::Learn { client, learnt, now } => cache.learn(*client, learnt, *now),
             Task::Expire { now } => cache.expire(*now, ended),
             Task::AllOver { now } => {
                 fragments.finish(|packet| cache.observe(&packet, *now, &mut *ended));
@@ -78,10 +82,16 @@ impl Shard {
 /// packet.
 #[inline]
 pub(super) fn shard_of(packet: &Packet, shards: usize) -> usize {
-    let (a, b) = (packet.source.0, packet.destination.0);
+    shard_between(packet.source, packet.destination, packet.protocol, shards)
+}
+
+/// Which shard the packets of a protocol between two hosts belong to.
+#[inline]
+pub(super) fn shard_between(a: Address, b: Address, protocol: Protocol, shards: usize) -> usize {
+    let (a, b) = (a.0, b.0);
     let fold = |address: u128| (address ^ (address >> 64)) as u64;
     let both = fold(a).wrapping_add(fold(b)) ^ fold(a ^ b).rotate_left(32);
-    let mixed = (both ^ u64::from(packet.protocol.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (both ^ u64::from(protocol.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     // The upper half of a product is mixed best.
     ((mixed >> 32) as usize * shards) >> 32
 }

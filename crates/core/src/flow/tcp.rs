@@ -96,6 +96,11 @@ impl Closing {
         self.is_closed() && tcp.flags.has(TcpFlags::SYN) && !again
     }
 
+    /// The initial sequence number of a side, if its SYN was seen.
+    pub(crate) fn initial(&self, direction: Direction) -> Option<u32> {
+        self.opened.of(direction).then_some(*self.initial.of(direction))
+    }
+
     /// Whether a SYN of either side was seen.
     #[must_use]
     pub const fn saw_opening(&self) -> bool {

@@ -40,6 +40,12 @@ impl Batch {
         self.bytes.get(frame.start as usize..frame.end as usize).unwrap_or_default()
     }
 
+    /// Where a part of one of them is among the bytes of all.
+    #[inline]
+    pub(crate) fn within(&self, frame: &Frame, (start, end): (u32, u32)) -> (u32, u32) {
+        (frame.start.saturating_add(start), frame.start.saturating_add(end))
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

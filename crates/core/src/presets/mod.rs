@@ -148,7 +148,8 @@ mod tests {
         assert_eq!(count("basic"), Some(BASIC.len()));
         assert_eq!(count("cic"), Some(84));
         assert_eq!(count("pyflowmeter"), Some(48));
-        // 28 core, 48 statistics, 3 lists; 18 of the first API that have other names.
-        assert_eq!(count("nfstream"), Some(28 + 48 + 3 + 18));
+        // 28 core, 48 statistics, 3 lists, 9 of the application; 18 and 8 of the first API that have other
+        // names.
+        assert_eq!(count("nfstream"), Some(28 + 48 + 3 + 9 + 18 + 8));
     }
 }

@@ -1,5 +1,5 @@
-//! NFStream's columns: 28 of the core, 48 statistics, the lists of first packets, and behind them what its
-//! first API (`Streamer`) called its fields, as far as it called them differently.
+//! NFStream's columns: 28 of the core, 48 statistics, the lists of first packets, 9 of the application, and
+//! behind them what its first API (`Streamer`) called its fields, as far as it called them differently.
 //!
 //! What is different here: a deviation of fewer than two values is empty (there 0), times between packets
 //! of one direction are between packets of that direction and not cut to whole milliseconds, lengths come
@@ -7,8 +7,10 @@
 //! first API's.
 
 use super::Preset;
+use crate::dissect::Basis;
+use crate::features::dissection::{seconds, text};
 use crate::features::{Accounting, Column, Kind, List, Needs, Value, Way};
-use crate::flow::EndReason;
+use crate::flow::{EndReason, Record};
 use crate::key::Timestamp;
 
 pub(super) fn preset() -> Preset {
@@ -16,7 +18,9 @@ pub(super) fn preset() -> Preset {
     core(&mut columns);
     statistics(&mut columns);
     first_packets(&mut columns);
+    application(&mut columns);
     first_api(&mut columns);
+    first_application(&mut columns);
     Preset {
         name: "nfstream",
         about: "the columns of NFStream, current and first names",
@@ -351,6 +355,185 @@ fn first_packets(table: &mut Vec<Column>) {
         FIRST_PACKETS,
         "Whole milliseconds between the first packets, of either direction; 0 for the first; not filled up",
         |record| { record.features.first(|packet| packet.gap() / 1_000_000) }
+    );
+}
+
+fn application(table: &mut Vec<Column>) {
+    one!(
+        table,
+        "application_name",
+        "",
+        Text,
+        DISSECTION,
+        "What the flow speaks, and behind a dot the service it is for; Unknown if neither is known",
+        |record| match record.application.and_then(|application| application.name()) {
+            Some(name) => Value::Text(name),
+            None => Value::text("Unknown"),
+        }
+    );
+    one!(
+        table,
+        "application_category_name",
+        "",
+        Text,
+        DISSECTION,
+        "The category of the service, or of the protocol; Unspecified if there is none",
+        |record| Value::text(category(record))
+    );
+    one!(
+        table,
+        "application_is_guessed",
+        "",
+        Unsigned,
+        DISSECTION,
+        "1 if a port or an address says it, and nothing in the packets; else 0",
+        |record| Value::unsigned(
+            record.application.map(|application| application.basis.is_guess().into())
+        )
+    );
+    one!(
+        table,
+        "application_confidence",
+        "",
+        Unsigned,
+        DISSECTION,
+        "6 the packets say it, 5 the service follows from an answer of DNS before, 1 a guess, 0 unknown",
+        |record| Value::unsigned(
+            record.application.map(|application| Basis::confidence(application.basis))
+        )
+    );
+    one!(
+        table,
+        "requested_server_name",
+        "",
+        Text,
+        DISSECTION,
+        "The host that the initiator wants, as it says: in TLS or QUIC, as Host of HTTP, or the name it asks DNS for",
+        |record| text(record.server_name())
+    );
+    one!(
+        table,
+        "client_fingerprint",
+        "",
+        Text,
+        DISSECTION,
+        "JA3 of the client in TLS and QUIC, HASSH in SSH (ja4 is a column of its own in full)",
+        |record| {
+            let ja3 = record.client_hello().map(|hello| &hello.ja3);
+            text(ja3.or_else(|| record.ssh()?.hassh.as_ref()))
+        }
+    );
+    one!(table, "server_fingerprint", "", Text, DISSECTION, "The same of the server", |record| {
+        let ja3s = record.server_hello().map(|hello| &hello.ja3s);
+        text(ja3s.or_else(|| record.ssh()?.hassh_server.as_ref()))
+    });
+    one!(
+        table,
+        "user_agent",
+        "",
+        Text,
+        DISSECTION,
+        "What the client says it is, in HTTP or in Google's QUIC",
+        |record| text(record.user_agent())
+    );
+    one!(
+        table,
+        "content_type",
+        "",
+        Text,
+        DISSECTION,
+        "Content-Type of the first answer of HTTP; without one, of the first request",
+        |record| text(record.http().and_then(|http| http.content_type.as_ref()))
+    );
+}
+
+fn category(record: &Record) -> &'static str {
+    record.application.and_then(|application| application.category).unwrap_or("Unspecified")
+}
+
+/// What the first API said of applications, as far as it called it differently.
+fn first_application(table: &mut Vec<Column>) {
+    one!(
+        table,
+        "category_name",
+        "",
+        Text,
+        DISSECTION,
+        "The category (application_category_name)",
+        |record| Value::text(category(record))
+    );
+    one!(
+        table,
+        "http_dns_server_name",
+        "",
+        Text,
+        DISSECTION,
+        "Host of HTTP, or the name that DNS is asked for",
+        |record| {
+            let host = record.http().and_then(|http| http.host.as_ref());
+            text(host.or_else(|| Some(&record.dns()?.questions.first()?.name)))
+        }
+    );
+    one!(
+        table,
+        "tls_client_server_name",
+        "",
+        Text,
+        DISSECTION,
+        "The host that the client of TLS wants",
+        |record| text(record.client_hello().and_then(|hello| hello.server_name.as_ref()))
+    );
+    one!(
+        table,
+        "tls_server_server_name",
+        "",
+        Text,
+        DISSECTION,
+        "The common name in the server's certificate",
+        |record| text(
+            record.certificate().and_then(|certificate| certificate.common_name.as_ref())
+        )
+    );
+    one!(
+        table,
+        "tls_server_organization",
+        "",
+        Text,
+        DISSECTION,
+        "The organisation in the server's certificate",
+        |record| text(
+            record.certificate().and_then(|certificate| certificate.organization.as_ref())
+        )
+    );
+    one!(
+        table,
+        "tls_version",
+        "",
+        Text,
+        DISSECTION,
+        "The version of TLS that was chosen",
+        |record| match record.server_hello() {
+            Some(hello) => Value::Text(hello.version.name().to_string().into()),
+            None => Value::Null,
+        }
+    );
+    one!(
+        table,
+        "tls_not_before",
+        "s since 1970",
+        Signed,
+        DISSECTION,
+        "From when on the server's certificate holds",
+        |record| seconds(record.certificate().map(|certificate| certificate.not_before))
+    );
+    one!(
+        table,
+        "tls_not_after",
+        "s since 1970",
+        Signed,
+        DISSECTION,
+        "Until when it holds",
+        |record| seconds(record.certificate().map(|certificate| certificate.not_after))
     );
 }
 

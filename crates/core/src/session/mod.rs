@@ -41,3 +41,4 @@ pub use event::{Event, EventKind, Loss, Opening, SessionId, Side, Summary};
 pub use follow::{Tally, follow};
 pub use round_trips::RoundTrips;
 pub use sessions::{Counts, Sessions, Settings};
+pub(crate) use stream::{Piece, Segment, Stream};

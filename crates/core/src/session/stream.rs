@@ -21,39 +21,39 @@ const SEGMENT: usize = 128;
 
 /// What comes next in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     Data(&'a [u8]),
     Lost(u64, Loss),
 }
 
 /// A segment as the stream sees it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Segment<'a> {
+pub(crate) struct Segment<'a> {
     /// The sequence number of its first octet; of the FIN, if it has none.
-    pub(super) sequence: u32,
+    pub(crate) sequence: u32,
     /// How many octets its headers say that it has.
-    pub(super) length: u32,
+    pub(crate) length: u32,
     /// Those that were captured, no more than that.
-    pub(super) captured: &'a [u8],
+    pub(crate) captured: &'a [u8],
     /// Whether a FIN follows them.
-    pub(super) fin: bool,
+    pub(crate) fin: bool,
 }
 
 /// What a segment had besides octets that are new.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// Where it began and ended; `None` if it was far out of the window, and not looked at.
-    pub(super) place: Option<(i64, i64)>,
+    pub(crate) place: Option<(i64, i64)>,
     /// Octets that were seen before.
-    pub(super) repeated: u32,
+    pub(crate) repeated: u32,
     /// Whether its FIN was seen before.
-    pub(super) fin_repeated: bool,
+    pub(crate) fin_repeated: bool,
     /// Octets that differ from those seen before, as far as these still wait.
-    pub(super) conflicting: u32,
+    pub(crate) conflicting: u32,
     /// Whether it began beyond what was expected.
-    pub(super) ahead: bool,
+    pub(crate) ahead: bool,
     /// Whether it began in front of the furthest octet seen.
-    pub(super) late: bool,
+    pub(crate) late: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ struct Waiting {
 
 /// One direction of a connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     begun: bool,
     /// Whether octets may be handed out. Until then all wait.
     open: bool,
@@ -80,28 +80,28 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn is_begun(&self) -> bool {
+    pub(crate) fn is_begun(&self) -> bool {
         self.begun
     }
 
     /// Begins with this sequence number, anew if it has begun; nothing may have been handed out.
-    pub(super) fn begin(&mut self, sequence: u32) {
+    pub(crate) fn begin(&mut self, sequence: u32) {
         *self = Self { begun: true, open: self.open, sequence, ..Self::default() };
     }
 
     /// Octets may be handed out from now on.
-    pub(super) fn open(&mut self, tell: &mut dyn FnMut(Piece<'_>)) {
+    pub(crate) fn open(&mut self, tell: &mut dyn FnMut(Piece<'_>)) {
         self.open = true;
         self.drain(tell);
     }
 
     /// What waits costs so many octets of memory.
-    pub(super) fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         self.cost
     }
 
     /// The place that a sequence number means: the one next to the furthest octet.
-    pub(super) fn place(&self, sequence: u32) -> Option<i64> {
+    pub(crate) fn place(&self, sequence: u32) -> Option<i64> {
         // Sequence numbers are places modulo 2^32.
         let furthest = self.sequence.wrapping_add((self.furthest - self.next) as u32);
         let ahead = i64::from(sequence.wrapping_sub(furthest) as i32);
@@ -109,7 +109,7 @@ impl Stream {
     }
 
     /// Takes in a segment.
-    pub(super) fn take(&mut self, segment: Segment<'_>, tell: &mut dyn FnMut(Piece<'_>)) -> Taken {
+    pub(crate) fn take(&mut self, segment: Segment<'_>, tell: &mut dyn FnMut(Piece<'_>)) -> Taken {
         let mut taken = Taken::default();
         let Some(start) = self.place(segment.sequence) else { return taken };
         let end = start + i64::from(segment.length);
@@ -189,7 +189,7 @@ impl Stream {
     }
 
     /// The other side has everything in front of that place: holes there will not be filled.
-    pub(super) fn give_up(&mut self, until: i64, tell: &mut dyn FnMut(Piece<'_>)) {
+    pub(crate) fn give_up(&mut self, until: i64, tell: &mut dyn FnMut(Piece<'_>)) {
         if !self.open {
             return;
         }
@@ -218,7 +218,7 @@ impl Stream {
 
     /// Gives up holes, the first ones first, until what waits costs no more than that. What waits for the
     /// handshake is forgotten then, and counts as not seen.
-    pub(super) fn shrink(&mut self, most: usize, tell: &mut dyn FnMut(Piece<'_>)) {
+    pub(crate) fn shrink(&mut self, most: usize, tell: &mut dyn FnMut(Piece<'_>)) {
         while self.cost > most {
             match self.waiting.first_key_value() {
                 Some((&begin, _)) if self.open => self.give_up(begin, tell),
@@ -231,7 +231,7 @@ impl Stream {
     }
 
     /// Nothing more comes.
-    pub(super) fn finish(&mut self, tell: &mut dyn FnMut(Piece<'_>)) {
+    pub(crate) fn finish(&mut self, tell: &mut dyn FnMut(Piece<'_>)) {
         self.open(tell);
         self.give_up(i64::MAX, tell);
     }

@@ -1,0 +1,64 @@
+//! What was found out of a flow: facts that its messages state, each with the message it comes from. No payload
+//! is among them.
+
+use serde::Serialize;
+use smol_str::SmolStr;
+
+use super::{ApplicationProtocol, Dns, Http, Quic, Ssh, Tls};
+
+/// What was found out of a flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Dissected {
+    /// What it speaks, if that was recognised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<ApplicationProtocol>,
+    /// What it spoke before it turned to that: SMTP before TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began_as: Option<ApplicationProtocol>,
+    /// The service that a message itself names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<&'static str>,
+    /// The hellos of TLS, of DTLS, of QUIC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<Tls>>,
+    /// QUIC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quic: Option<Quic>,
+    /// DNS, multicast DNS, LLMNR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Box<Dns>>,
+    /// HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<Box<Http>>,
+    /// SSH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Box<Ssh>>,
+    /// The name by which the initiator had asked for the responder's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+}
+
+/// A name that the initiator of a flow had asked DNS for, and been answered with the responder's address. That
+/// the flow is for that name is likely, no more: several names may have one address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resolved {
+    /// The latest of them.
+    pub name: SmolStr,
+    /// How long before the flow's first packet the answer came, in nanoseconds.
+    pub age: u64,
+    /// Whether it was answered with that address for other names, too.
+    pub ambiguous: bool,
+}
+
+impl Dissected {
+    /// The host that the initiator wants, by what it says itself: in TLS, QUIC, HTTP, or the name that it asks
+    /// DNS for.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        let tls = self.tls.as_ref().and_then(|tls| tls.client.as_ref()?.server_name.as_deref());
+        let quic = || self.quic.as_ref().and_then(|quic| quic.server_name.as_deref());
+        let http = || self.http.as_ref().and_then(|http| http.host.as_deref());
+        let dns = || self.dns.as_ref().and_then(|dns| Some(dns.questions.first()?.name.as_str()));
+        tls.or_else(quic).or_else(http).or_else(dns)
+    }
+}

@@ -1,0 +1,241 @@
+//! The dissections of all flows of a cache: where each flow's is, and how much all may keep.
+
+use super::listening::{self, Listening, Next, Sight};
+use super::names::Names;
+use super::{Dissected, Learnt, Rules};
+use crate::flow::{Direction, Flow, Slab};
+use crate::key::{Protocol, Timestamp};
+use crate::packet::{Address, Packet};
+
+/// How flows are dissected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DissectionSettings {
+    /// So many packets with payload of each flow are looked at (NFStream's `n_dissections`, which counts those
+    /// without payload as well).
+    pub packets: u16,
+    /// So many octets of a flow are kept at most while it is listened to; one that wants more is not read on.
+    pub octets: u32,
+    /// Whether paths of HTTP requests are kept, with the values of their queries blanked.
+    pub paths: bool,
+    /// By which applications are named.
+    pub rules: &'static Rules,
+}
+
+impl Default for DissectionSettings {
+    /// 20 packets, 96 KiB, no paths, the rules that are shipped.
+    fn default() -> Self {
+        Self { packets: 20, octets: 96 << 10, paths: false, rules: Rules::shipped() }
+    }
+}
+
+/// All flows of a cache that are listened to may keep so many octets together (there are up to 16 caches).
+/// A flow that comes when they do is not listened to beyond its first sight.
+const ALL: usize = 4 << 20;
+
+/// Where a flow's dissection is: not begun, nothing more to find, or a place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place(u32);
+
+impl Place {
+    const NONE: Self = Self(0);
+    const OVER: Self = Self(u32::MAX);
+}
+
+#[derive(Debug, Default)]
+struct Dissection {
+    found: Dissected,
+    /// Gone when nothing more is read.
+    listening: Option<Box<Listening>>,
+    over: bool,
+}
+
+/// The dissections of a cache's flows.
+#[derive(Debug)]
+pub(crate) struct Dissections {
+    settings: DissectionSettings,
+    places: Slab<Place>,
+    /// Found by a place; a flow of which nothing is found takes none.
+    found: Vec<Option<Box<Dissection>>>,
+    free: Vec<u32>,
+    kept: usize,
+    names: Names,
+}
+
+impl Dissections {
+    pub(crate) fn new(settings: DissectionSettings) -> Self {
+        // The first place is taken: it means that there is none.
+        Self {
+            settings,
+            places: Slab::new(1),
+            found: vec![None],
+            free: Vec::new(),
+            kept: 0,
+            names: Names::default(),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> &'static Rules {
+        self.settings.rules
+    }
+
+    /// Makes sure that there is room for this flow.
+    pub(crate) fn reach(&mut self, number: u32) {
+        self.places.reach(number, &Place::NONE);
+    }
+
+    /// A host was told an address for a name.
+    pub(crate) fn learn(&mut self, client: Address, learnt: &Learnt, now: Timestamp) {
+        self.names.learn(client, learnt.address.into(), &learnt.name, now);
+    }
+
+    /// A flow begins.
+    pub(crate) fn begin(&mut self, number: u32, flow: &Flow, now: Timestamp) {
+        *self.places.one_mut(number) = Place::NONE;
+        if let Some(resolved) = self.names.resolved(flow.source, flow.destination, now) {
+            let found = Dissected { resolved: Some(resolved), ..Dissected::default() };
+            self.put(number, Dissection { found, ..Dissection::default() });
+        }
+    }
+
+    /// A flow is over.
+    pub(crate) fn end(&mut self, number: u32) {
+        let place = std::mem::replace(self.places.one_mut(number), Place::NONE);
+        if let Some(found) = self.found.get_mut(place.0 as usize)
+            && let Some(gone) = found.take()
+        {
+            self.kept -= gone.listening.map_or(0, |listening| listening.len());
+            self.free.push(place.0);
+        }
+    }
+
+    fn put(&mut self, number: u32, dissection: Dissection) {
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => {
+                self.found.push(None);
+                u32::try_from(self.found.len() - 1).unwrap_or(0)
+            }
+        };
+        if let Some(found) = self.found.get_mut(place as usize) {
+            *found = Some(Box::new(dissection));
+            *self.places.one_mut(number) = Place(place);
+        }
+    }
+
+    /// Shows a packet of a flow, with its payload as far as that was captured.
+    #[inline]
+    pub(crate) fn see(
+        &mut self,
+        number: u32,
+        flow: &Flow,
+        direction: Direction,
+        packet: &Packet,
+        payload: &[u8],
+    ) {
+        if !payload.is_empty() && *self.places.one(number) != Place::OVER {
+            self.look(number, flow, direction, packet, payload);
+        }
+    }
+
+    #[inline(never)]
+    fn look(
+        &mut self,
+        number: u32,
+        flow: &Flow,
+        direction: Direction,
+        packet: &Packet,
+        payload: &[u8],
+    ) {
+        let is_tcp = packet.protocol == Protocol::TCP;
+        // Of a datagram in fragments the first one has the message's begin.
+        let is_read = is_tcp || packet.protocol == Protocol::UDP;
+        if !is_read || packet.fragment.is_some_and(|fragment| fragment.offset > 0) {
+            return;
+        }
+        let place = *self.places.one(number);
+        let at = place.0 as usize;
+        let fresh = match self.found.get(at) {
+            Some(Some(dissection)) if dissection.over => return,
+            Some(Some(dissection)) => dissection.listening.is_none(),
+            _ => true,
+        };
+        if fresh {
+            match listening::at_first_sight(flow, direction, packet, payload) {
+                Sight::Nothing => return self.give_up(number),
+                Sight::All(protocol) => {
+                    return self.keep(number, |dissection| {
+                        dissection.found.protocol = Some(protocol);
+                        dissection.over = true;
+                    });
+                }
+                Sight::Listen => {
+                    let listening = Some(Box::new(Listening::new(flow, is_tcp)));
+                    self.keep(number, |dissection| dissection.listening = listening);
+                }
+            }
+        }
+        let Self { settings, places, found, kept, .. } = self;
+        let at = places.one(number).0 as usize;
+        let Some(Some(dissection)) = found.get_mut(at) else { return };
+        let Dissection { found, listening, over } = &mut **dissection;
+        let Some(heard) = listening else { return };
+        let before = heard.len();
+        let next = heard.hear(flow, direction, packet, payload, settings.paths, found);
+        let after = heard.len();
+        *kept = *kept - before + after;
+        let full = after > settings.octets as usize || after > before && *kept > ALL;
+        if next == Next::Over || full || heard.packets >= settings.packets {
+            heard.finish(settings.paths, found);
+            *kept -= after;
+            *listening = None;
+            *over = true;
+            if *found == Dissected::default() {
+                self.give_up(number);
+            }
+        }
+    }
+
+    /// Changes a flow's dissection, or begins it.
+    fn keep(&mut self, number: u32, change: impl FnOnce(&mut Dissection)) {
+        let at = self.places.one(number).0 as usize;
+        if let Some(Some(dissection)) = self.found.get_mut(at) {
+            change(dissection);
+        } else {
+            let mut dissection = Dissection::default();
+            change(&mut dissection);
+            self.put(number, dissection);
+        }
+    }
+
+    /// Nothing is to be found in a flow.
+    fn give_up(&mut self, number: u32) {
+        let at = self.places.one(number).0 as usize;
+        match self.found.get_mut(at) {
+            // What was resolved stays.
+            Some(Some(dissection)) if dissection.found != Dissected::default() => {
+                dissection.over = true;
+            }
+            _ => {
+                self.end(number);
+                *self.places.one_mut(number) = Place::OVER;
+            }
+        }
+    }
+
+    /// What is found of a flow so far.
+    pub(crate) fn found(&self, number: u32) -> Option<&Dissected> {
+        let at = self.places.one(number).0 as usize;
+        Some(&self.found.get(at)?.as_ref()?.found)
+    }
+
+    /// What is found of a flow, if nothing more comes.
+    pub(crate) fn dissected(&self, number: u32) -> Option<Box<Dissected>> {
+        let at = self.places.one(number).0 as usize;
+        let Dissection { found, listening, .. } = self.found.get(at)?.as_deref()?;
+        let mut found = Box::new(found.clone());
+        if let Some(listening) = listening {
+            listening.finish(self.settings.paths, &mut found);
+        }
+        (*found != Dissected::default()).then_some(found)
+    }
+}

@@ -1,0 +1,452 @@
+//! Listening to a flow: its octets, in order, are put in front of the recognisers, and then of the reader of the
+//! protocol that it turns out to be, until that has all it reads.
+
+use super::recognise::{self, Candidates};
+use super::{
+    ApplicationProtocol, Dissected, Dns, Http, Look, Said, Ssh, Tls, dns, dtls, http, quic, ssh,
+    tls,
+};
+use crate::flow::{Both, Direction, Flow};
+use crate::packet::{Packet, Transport};
+use crate::session::{Piece, Segment, Stream};
+
+/// So many octets of each end are kept while nothing is recognised: no recogniser wants more.
+const UNRECOGNISED: usize = 2048;
+
+/// So many octets of the latest datagram of each end are kept.
+const BEFORE: usize = 32;
+
+/// Segments that came too early may cost so much memory.
+const WAITING: usize = 16 << 10;
+
+/// A flow that is listened to.
+#[derive(Debug)]
+pub(super) struct Listening {
+    /// So many packets with payload were heard.
+    pub(super) packets: u16,
+    /// Of TCP.
+    streams: Both<Stream>,
+    speech: Speech,
+}
+
+/// What is being read.
+#[derive(Debug)]
+pub(super) enum Speech {
+    /// A stream that is not recognised.
+    Stream {
+        candidates: Candidates,
+        said: Both<Vec<u8>>,
+    },
+    /// Datagrams that are not recognised.
+    Datagrams {
+        candidates: Candidates,
+        before: Both<Vec<u8>>,
+    },
+    Tls {
+        sides: Both<tls::Records>,
+        done: Both<bool>,
+    },
+    Dtls {
+        sides: Both<dtls::Messages>,
+        done: Both<bool>,
+    },
+    Http {
+        sides: Both<http::Section>,
+        done: Both<bool>,
+    },
+    Ssh {
+        sides: Both<ssh::Side>,
+        done: Both<bool>,
+    },
+    DnsStream(Both<dns::Messages>),
+    DnsDatagrams,
+    Quic(Box<quic::Conversation>),
+    /// A protocol that may turn to TLS in its middle.
+    MayTurn,
+    /// All was read.
+    Over,
+}
+
+/// The initiator's port, and the responder's.
+pub(super) type Ports = (u16, u16);
+
+/// Whether to go on listening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    GoOn,
+    Over,
+}
+
+/// What a flow's first octets say at first sight.
+pub(super) enum Sight {
+    /// Nothing that is known here.
+    Nothing,
+    /// All there is to say.
+    All(ApplicationProtocol),
+    /// More is to be heard.
+    Listen,
+}
+
+impl Listening {
+    pub(super) fn new(flow: &Flow, is_tcp: bool) -> Self {
+        let mut streams = Both::<Stream>::default();
+        if is_tcp {
+            for direction in [Direction::Forward, Direction::Reverse] {
+                let stream = streams.of_mut(direction);
+                if let Some(initial) = flow.closing.initial(direction) {
+                    stream.begin(initial.wrapping_add(1));
+                }
+                stream.open(&mut |_| {});
+            }
+        }
+        Self { packets: 0, streams, speech: Speech::unrecognised(is_tcp) }
+    }
+
+    /// What costs memory, in octets, about.
+    pub(super) fn len(&self) -> usize {
+        self.speech.len() + self.streams.forward.cost() + self.streams.reverse.cost()
+    }
+
+    /// Takes in a packet with payload.
+    pub(super) fn hear(
+        &mut self,
+        flow: &Flow,
+        direction: Direction,
+        packet: &Packet,
+        payload: &[u8],
+        paths: bool,
+        found: &mut Dissected,
+    ) -> Next {
+        self.packets += 1;
+        let ports = (flow.source_port, flow.destination_port);
+        let Self { streams, speech, .. } = self;
+        let Transport::Tcp(tcp) = &packet.transport else {
+            return speech.datagram(ports, direction, payload, found);
+        };
+        let stream = streams.of_mut(direction);
+        let syn = u32::from(tcp.flags.has(crate::packet::TcpFlags::SYN));
+        let sequence = tcp.sequence.wrapping_add(syn);
+        if !stream.is_begun() {
+            stream.begin(sequence);
+        }
+        let segment =
+            Segment { sequence, length: packet.lengths.payload, captured: payload, fin: false };
+        let mut next = Next::GoOn;
+        let mut tell = |piece: Piece<'_>| {
+            if next == Next::GoOn {
+                next = match piece {
+                    Piece::Data(octets) => speech.octets(ports, direction, octets, paths, found),
+                    // What is behind a hole cannot be read.
+                    Piece::Lost(..) => speech.end(direction, paths, found),
+                };
+            }
+        };
+        stream.take(segment, &mut tell);
+        stream.shrink(WAITING, &mut tell);
+        next
+    }
+
+    /// What is found if nothing more comes.
+    pub(super) fn finish(&self, paths: bool, found: &mut Dissected) {
+        self.speech.finish(paths, found);
+    }
+}
+
+/// What the first payload of a flow says at first sight, without keeping anything.
+pub(super) fn at_first_sight(
+    flow: &Flow,
+    direction: Direction,
+    packet: &Packet,
+    payload: &[u8],
+) -> Sight {
+    let is_tcp = match &packet.transport {
+        Transport::Tcp(tcp) => {
+            let syn = u32::from(tcp.flags.has(crate::packet::TcpFlags::SYN));
+            let first = flow.closing.initial(direction).map(|initial| initial.wrapping_add(1));
+            if first.is_some_and(|first| first != tcp.sequence.wrapping_add(syn)) {
+                return Sight::Listen;
+            }
+            true
+        }
+        _ => false,
+    };
+    let said = said((flow.source_port, flow.destination_port), direction, payload, &[]);
+    let mut candidates = if is_tcp { recognise::streams() } else { recognise::datagrams() };
+    match candidates.ask(&said) {
+        Look::No => Sight::Nothing,
+        Look::Is(protocol) if !reads_on(protocol) => Sight::All(protocol),
+        Look::Is(_) | Look::More => Sight::Listen,
+    }
+}
+
+/// Whether there is more to be read of a protocol than its name.
+fn reads_on(protocol: ApplicationProtocol) -> bool {
+    type P = ApplicationProtocol;
+    let read = [P::TLS, P::DTLS, P::HTTP, P::SSH, P::DNS, P::MDNS, P::LLMNR, P::QUIC];
+    read.contains(&protocol) || recognise::may_turn(protocol) || recognise::names_service(protocol)
+}
+
+fn said<'a>(ports: Ports, direction: Direction, octets: &'a [u8], before: &'a [u8]) -> Said<'a> {
+    let (initiator, responder) = match direction {
+        Direction::Forward => (octets, &[][..]),
+        Direction::Reverse => (&[][..], octets),
+    };
+    Said { initiator, responder, initiator_port: ports.0, responder_port: ports.1, before }
+}
+
+/// Marks a direction as done; whether both are.
+fn done_with(done: &mut Both<bool>, direction: Direction) -> Next {
+    *done.of_mut(direction) = true;
+    if done.forward && done.reverse { Next::Over } else { Next::GoOn }
+}
+
+impl Speech {
+    /// Nothing is recognised yet.
+    pub(super) fn unrecognised(is_tcp: bool) -> Self {
+        if is_tcp {
+            Self::Stream { candidates: recognise::streams(), said: Both::default() }
+        } else {
+            Self::Datagrams { candidates: recognise::datagrams(), before: Both::default() }
+        }
+    }
+
+    /// What is kept, in octets.
+    pub(super) fn len(&self) -> usize {
+        let of = |a: usize, b: usize| a + b;
+        match self {
+            Self::Stream { said: both, .. } | Self::Datagrams { before: both, .. } => {
+                of(both.forward.len(), both.reverse.len())
+            }
+            Self::Tls { sides, .. } => of(sides.forward.len(), sides.reverse.len()),
+            Self::Dtls { sides, .. } => of(sides.forward.len(), sides.reverse.len()),
+            Self::Http { sides, .. } => of(sides.forward.len(), sides.reverse.len()),
+            Self::Ssh { sides, .. } => of(sides.forward.len(), sides.reverse.len()),
+            Self::DnsStream(sides) => of(sides.forward.len(), sides.reverse.len()),
+            Self::Quic(conversation) => conversation.len(),
+            Self::DnsDatagrams | Self::MayTurn | Self::Over => 0,
+        }
+    }
+
+    /// What is found if nothing more comes.
+    pub(super) fn finish(&self, paths: bool, found: &mut Dissected) {
+        if let Self::Http { sides, done } = self {
+            let http = found.http.get_or_insert_default();
+            for direction in [Direction::Forward, Direction::Reverse] {
+                let side = sides.of(direction);
+                if !done.of(direction) && side.len() > 0 {
+                    side.clone().finish(paths, http);
+                }
+            }
+        }
+    }
+
+    /// The reader of a protocol, if it says more than its name.
+    pub(super) fn of(protocol: ApplicationProtocol, is_tcp: bool) -> Self {
+        type P = ApplicationProtocol;
+        let done = Both::default();
+        match protocol {
+            P::TLS => Self::Tls { sides: Both::default(), done },
+            P::DTLS => Self::Dtls { sides: Both::default(), done },
+            P::HTTP => Self::Http { sides: Both::default(), done },
+            P::SSH => Self::Ssh { sides: Both::default(), done },
+            P::DNS if is_tcp => Self::DnsStream(Both::default()),
+            P::DNS | P::MDNS | P::LLMNR => Self::DnsDatagrams,
+            P::QUIC => Self::Quic(Box::default()),
+            other if recognise::may_turn(other) => Self::MayTurn,
+            _ => Self::Over,
+        }
+    }
+
+    /// Takes in octets that follow those before, of one direction of a stream.
+    pub(super) fn octets(
+        &mut self,
+        ports: Ports,
+        direction: Direction,
+        octets: &[u8],
+        paths: bool,
+        found: &mut Dissected,
+    ) -> Next {
+        let is_client = direction == Direction::Forward;
+        match self {
+            Self::Stream { candidates, said } => {
+                let side = said.of_mut(direction);
+                let room = UNRECOGNISED.saturating_sub(side.len()).min(octets.len());
+                side.extend_from_slice(&octets[..room]);
+                let asked = Said {
+                    initiator: &said.forward,
+                    responder: &said.reverse,
+                    initiator_port: ports.0,
+                    responder_port: ports.1,
+                    before: &[],
+                };
+                match candidates.ask(&asked) {
+                    Look::No => Next::Over,
+                    Look::More if room < octets.len() => Next::Over,
+                    Look::More => Next::GoOn,
+                    Look::Is(protocol) => {
+                        found.protocol = Some(protocol);
+                        let said = std::mem::take(said);
+                        *self = Self::of(protocol, true);
+                        // What was said before is read again, now as what it is; of the piece at hand all.
+                        let mut next = Next::GoOn;
+                        for other in [direction.other(), direction] {
+                            let kept = said.of(other);
+                            let kept = if other == direction {
+                                &kept[..kept.len() - room]
+                            } else {
+                                &kept[..]
+                            };
+                            if !kept.is_empty() && next == Next::GoOn {
+                                next = self.octets(ports, other, kept, paths, found);
+                            }
+                        }
+                        if next == Next::GoOn {
+                            next = self.octets(ports, direction, octets, paths, found);
+                        }
+                        next
+                    }
+                }
+            }
+            Self::Tls { sides, done } => {
+                if *done.of(direction) {
+                    return Next::GoOn;
+                }
+                let tls: &mut Tls = found.tls.get_or_insert_default();
+                match sides.of_mut(direction).take(octets, tls) {
+                    tls::Heard::All => done_with(done, direction),
+                    tls::Heard::More => Next::GoOn,
+                }
+            }
+            Self::Http { sides, done } => {
+                if *done.of(direction) {
+                    return Next::GoOn;
+                }
+                let http: &mut Http = found.http.get_or_insert_default();
+                if !sides.of_mut(direction).take(octets, paths, http) {
+                    return Next::GoOn;
+                }
+                let next = done_with(done, direction);
+                if next == Next::Over {
+                    return self.after_http(found);
+                }
+                next
+            }
+            Self::Ssh { sides, done } => {
+                if *done.of(direction) {
+                    return Next::GoOn;
+                }
+                let ssh: &mut Ssh = found.ssh.get_or_insert_default();
+                if sides.of_mut(direction).take(octets, is_client, ssh) {
+                    return done_with(done, direction);
+                }
+                Next::GoOn
+            }
+            Self::DnsStream(sides) => {
+                let dns: &mut Dns = found.dns.get_or_insert_default();
+                sides.of_mut(direction).take(octets, dns);
+                Next::GoOn
+            }
+            Self::MayTurn => {
+                if tls::begins(octets) {
+                    found.began_as = found.protocol.replace(ApplicationProtocol::TLS);
+                    *self = Self::of(ApplicationProtocol::TLS, true);
+                    return self.octets(ports, direction, octets, paths, found);
+                }
+                Next::GoOn
+            }
+            Self::Datagrams { .. }
+            | Self::Dtls { .. }
+            | Self::DnsDatagrams
+            | Self::Quic(_)
+            | Self::Over => Next::Over,
+        }
+    }
+
+    /// After the first request and its answer: another protocol may follow.
+    fn after_http(&mut self, found: &mut Dissected) -> Next {
+        let Some(http) = &found.http else { return Next::Over };
+        if http.upgrade.as_ref().is_some_and(|to| to.eq_ignore_ascii_case("websocket")) {
+            found.protocol = Some(ApplicationProtocol::WEBSOCKET);
+        }
+        if http.method.as_deref() == Some("CONNECT") && http.status == Some(200) {
+            *self = Self::MayTurn;
+            return Next::GoOn;
+        }
+        Next::Over
+    }
+
+    /// Nothing more can be read of this direction.
+    fn end(&mut self, direction: Direction, paths: bool, found: &mut Dissected) -> Next {
+        match self {
+            Self::Http { sides, done } => {
+                if !*done.of(direction) && sides.of(direction).len() > 0 {
+                    let http = found.http.get_or_insert_default();
+                    sides.of_mut(direction).finish(paths, http);
+                }
+                done_with(done, direction)
+            }
+            Self::Tls { done, .. } | Self::Ssh { done, .. } => done_with(done, direction),
+            Self::MayTurn => Next::GoOn,
+            _ => Next::Over,
+        }
+    }
+
+    /// Takes in a datagram.
+    pub(super) fn datagram(
+        &mut self,
+        ports: Ports,
+        direction: Direction,
+        datagram: &[u8],
+        found: &mut Dissected,
+    ) -> Next {
+        match self {
+            Self::Datagrams { candidates, before } => {
+                let asked = said(ports, direction, datagram, before.of(direction));
+                match candidates.ask(&asked) {
+                    Look::No => Next::Over,
+                    Look::More => {
+                        let kept = before.of_mut(direction);
+                        kept.clear();
+                        kept.extend_from_slice(datagram.get(..BEFORE).unwrap_or(datagram));
+                        Next::GoOn
+                    }
+                    Look::Is(protocol) => {
+                        found.protocol = Some(protocol);
+                        found.service = recognise::service(protocol, datagram);
+                        *self = Self::of(protocol, false);
+                        self.datagram(ports, direction, datagram, found)
+                    }
+                }
+            }
+            Self::DnsDatagrams => {
+                found.dns.get_or_insert_default().read(datagram);
+                Next::GoOn
+            }
+            Self::Quic(conversation) => {
+                let Dissected { quic, tls, .. } = found;
+                let over = conversation.take(direction, datagram, quic, tls);
+                if over { Next::Over } else { Next::GoOn }
+            }
+            Self::Dtls { sides, done } => {
+                if *done.of(direction) {
+                    return Next::GoOn;
+                }
+                let tls = found.tls.get_or_insert_default();
+                match sides.of_mut(direction).take(datagram, tls) {
+                    tls::Heard::All => done_with(done, direction),
+                    tls::Heard::More => Next::GoOn,
+                }
+            }
+            _ => {
+                if let Some(protocol) = found.protocol
+                    && recognise::names_service(protocol)
+                    && found.service.is_none()
+                {
+                    found.service = recognise::service(protocol, datagram);
+                    return if found.service.is_none() { Next::GoOn } else { Next::Over };
+                }
+                Next::Over
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! SSH in clear: the lines that both ends begin with (RFC 4253 section 4.2), and what each offers then
+//! (section 7.1), as HASSH tells programs by it (Reardon, Carr 2018).
+
+use serde::Serialize;
+use smol_str::SmolStr;
+
+use super::text::shown;
+use super::tls::md5;
+use super::{ApplicationProtocol, Look, Said};
+
+/// What both ends say of themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ssh {
+    /// The client's line: protocol and software.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<SmolStr>,
+    /// The server's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<SmolStr>,
+    /// HASSH of the client's offer, the MD5 in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hassh: Option<SmolStr>,
+    /// HASSH of the server's offer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hassh_server: Option<SmolStr>,
+}
+
+/// Recognises the beginning of either end's line.
+pub(super) fn recognise(said: &Said<'_>) -> Look {
+    let begins = |octets: &[u8]| {
+        let length = octets.len().min(4);
+        (octets[..length] == b"SSH-"[..length]).then_some(length == 4)
+    };
+    match (begins(said.initiator), begins(said.responder)) {
+        (Some(true), _) | (_, Some(true)) => Look::Is(ApplicationProtocol::SSH),
+        (None, _) | (_, None) => Look::No,
+        _ => Look::More,
+    }
+}
+
+/// A packet of an offer has at most so many octets (RFC 4253 section 6.1).
+const PACKET: usize = 35_000;
+
+/// The lines in front of the one that counts, and that one, have at most so many octets.
+const LINES: usize = 4096;
+
+const KEY_EXCHANGE_INIT: u8 = 20;
+
+/// What one end sends first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Side {
+    octets: Vec<u8>,
+    banner: bool,
+}
+
+impl Side {
+    /// So many octets are kept.
+    pub(super) fn len(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// Takes in what follows; whether that is all that is in clear.
+    pub(super) fn take(&mut self, octets: &[u8], is_client: bool, ssh: &mut Ssh) -> bool {
+        self.octets.extend_from_slice(octets);
+        while !self.banner {
+            let Some(end) = self.octets.iter().position(|&octet| octet == b'\n') else {
+                return self.octets.len() > LINES;
+            };
+            let line = self.octets[..end].trim_ascii_end();
+            if line.starts_with(b"SSH-") {
+                let place = if is_client { &mut ssh.client } else { &mut ssh.server };
+                *place = Some(shown(line));
+                self.banner = true;
+            }
+            self.octets.drain(..=end);
+        }
+        let Some((&length, rest)) = self.octets.split_first_chunk::<4>() else { return false };
+        let length = u32::from_be_bytes(length) as usize;
+        if length > PACKET {
+            return true;
+        }
+        let Some(packet) = rest.get(..length) else { return false };
+        if let Some(hassh) = offer(packet, is_client) {
+            let place = if is_client { &mut ssh.hassh } else { &mut ssh.hassh_server };
+            *place = Some(hassh);
+        }
+        true
+    }
+}
+
+/// HASSH: key exchange, and what this end sends in: encryption, MAC, compression.
+fn offer(packet: &[u8], is_client: bool) -> Option<SmolStr> {
+    let (&[_, KEY_EXCHANGE_INIT], rest) = packet.split_first_chunk()? else { return None };
+    let mut rest = rest.get(16..)?;
+    let mut lists = [&[][..]; 8];
+    for list in &mut lists {
+        let (&length, behind) = rest.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(length) as usize;
+        *list = behind.get(..length)?;
+        rest = &behind[length..];
+    }
+    let [exchange, _, encrypted_c, encrypted_s, mac_c, mac_s, compressed_c, compressed_s] = lists;
+    let parts = if is_client {
+        [exchange, encrypted_c, mac_c, compressed_c]
+    } else {
+        [exchange, encrypted_s, mac_s, compressed_s]
+    };
+    Some(md5(&parts.join(&b';')))
+}
