@@ -4,7 +4,7 @@
 CARGO ?= cargo
 OUT ?= demo-run
 
-.PHONY: help demo test bench bench-join bench-nfdump bench-extractor accuracy accuracy-short fuzz fuzz-short tools lint docs
+.PHONY: help demo test agreement bench bench-join bench-nfdump bench-extractor accuracy accuracy-short fuzz fuzz-short tools lint docs
 
 help:
 	@echo 'make demo    real traffic, captured, annotated and printed by nfdump (root)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make bench-join       how fast the join is alone, and what an interval takes of memory'
 	@echo 'make accuracy         how well each source names the processes (root, ten minutes)'
 	@echo 'make accuracy-short   the same in a minute; fails on any wrong answer'
+	@echo 'make agreement        how far applications agree with NFStream, by protocol, and names with tshark'
 	@echo 'make fuzz MINUTES=30  fuzz the readers of files and frames, each target so long (nightly Rust)'
 	@echo 'make fuzz-short       the same for 10 seconds a target'
 	@echo 'make lint    format, clippy, shell scripts, whether the nfdump crate packs'
@@ -29,6 +30,9 @@ demo: tools
 
 test: tools
 	@tests/run
+
+agreement: tools
+	$(CARGO) test --locked --test applications -- --nocapture
 
 bench: tools
 	$(CARGO) build --locked --release --bins
@@ -59,7 +63,7 @@ fuzz:
 	@fuzz/run $$(($(MINUTES) * 60)) $(TARGETS)
 
 fuzz-short:
-	@fuzz/run 10 $(TARGETS)
+	@fuzz/run 5 $(TARGETS)
 
 lint:
 	$(CARGO) fmt --all --check

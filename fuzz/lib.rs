@@ -13,9 +13,16 @@
 //! | `frames` | a link type and a frame | it is decoded or says why not, its lengths are within each other, and its layers say the same |
 //! | `captures` | a capture file | every frame of it is accounted for, by one thread as by two |
 //! | `sessions` | a capture file | every frame of it is accounted for, and what each end sums up is what was told before |
+//! | `tls`, `http`, `ssh`, `dns-stream` | a conversation over TCP | what is found is bounded, and the same octet by octet |
+//! | `dtls`, `quic`, `dns` | a conversation in datagrams | what is kept and found is bounded |
+//! | `streams`, `datagrams` | a port and a conversation | whatever it is recognised as, it stays, and all is bounded |
+//! | `rules` | a file of rules | they are taken, or refused with a reason |
 
 #[path = "../crates/core/tests/frames/agreement.rs"]
 mod agreement;
+#[path = "../crates/core/tests/conversations/mod.rs"]
+#[allow(unreachable_pub)]
+mod conversations;
 #[path = "../crates/nfdump/tests/corpus/mod.rs"]
 #[allow(unreachable_pub)]
 mod corpus;
@@ -29,6 +36,7 @@ use corpus::{
 use procflow_capture::CaptureFile;
 use procflow_core::{
     Timestamp,
+    dissect::{ApplicationProtocol, Rules},
     features::{Column, columns},
     flow::{Filled, Make, Record, Settings, Tally, meter},
     packet::{Batch, Decoder, LinkType},
@@ -182,4 +190,31 @@ pub fn sessions(file: &[u8]) {
     let tally = session::follow(Decoder::default(), settings, source, tell);
     assert!(tally.is_conserved(), "{tally:?}");
     assert!(told.is_empty(), "sessions without an end: {told:?}");
+}
+
+/// A conversation over TCP in this protocol says the same in whatever pieces it comes.
+pub fn stream(protocol: ApplicationProtocol, bytes: &[u8]) {
+    conversations::stream_holds(protocol, &conversations::turns(bytes));
+}
+
+/// A conversation in datagrams says something bounded.
+pub fn datagrams(protocol: ApplicationProtocol, bytes: &[u8]) {
+    conversations::datagrams_hold(protocol, &conversations::turns(bytes));
+}
+
+/// What nobody said the protocol of is recognised or not. The first two octets are a port.
+pub fn recognised(is_stream: bool, bytes: &[u8]) {
+    let Some((port, conversation)) = bytes.split_first_chunk() else { return };
+    let turns = conversations::turns(conversation);
+    conversations::is_recognised(is_stream, u16::from_be_bytes(*port), &turns);
+}
+
+/// Any text is a file of rules, or is refused.
+pub fn rules(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut rules = Rules::default();
+    match rules.add(text) {
+        Ok(()) => rules.add(text).expect("what was taken once is taken again"),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
 }

@@ -85,7 +85,14 @@ struct Bench<'a> {
     rows: &'a mut Vec<Row>,
 }
 
+/// Without looking at what flows speak, unless said.
 fn extractor(preset: &str, threads: usize, capture: &Path) -> Command {
+    let mut command = dissecting(preset, threads, capture);
+    command.arg("--no-l7");
+    command
+}
+
+fn dissecting(preset: &str, threads: usize, capture: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_extractor"));
     command.args(["--quiet", "--preset", preset, "--threads", &threads.to_string()]).arg(capture);
     command.stdout(Stdio::null());
@@ -108,12 +115,16 @@ impl Bench<'_> {
         let mut peers = peers::all(self.place, capture)?;
         let csv = self.place.join("rows.csv");
         let mut own: Vec<[Vec<Taken>; 2]> = PRESETS.iter().map(|_| Default::default()).collect();
+        let mut dissected: [Vec<Taken>; 2] = Default::default();
         let mut theirs: Vec<Vec<Taken>> = peers.iter().map(|_| Vec::new()).collect();
         for round in 0..ROUNDS {
             for (preset, [none, rows]) in PRESETS.iter().zip(&mut own) {
                 none.push(run(extractor(preset, 1, capture).arg("--no-output"))?);
                 rows.push(run(extractor(preset, 1, capture).arg("-o").arg(&csv))?);
             }
+            let [none, rows] = &mut dissected;
+            none.push(run(dissecting("nfstream", 1, capture).arg("--no-output"))?);
+            rows.push(run(dissecting("nfstream", 1, capture).arg("-o").arg(&csv))?);
             for (Peer { command, once, .. }, taken) in peers.iter_mut().zip(&mut theirs) {
                 if round == 0 || !*once {
                     taken.push(run(command)?);
@@ -136,12 +147,30 @@ impl Bench<'_> {
                 Row::new(format!("{name}: {preset}, peak memory"), least(none).memory, "MiB");
             self.rows.push(memory);
         }
-        for (Peer { name: peer, bar, .. }, taken) in peers.iter().zip(&theirs) {
+        let applications = dissected.each_ref().map(|taken| rate(taken));
+        for (what, rate) in ["no output", "CSV"].into_iter().zip(applications) {
+            let row = Row::new(
+                format!("{name}: nfstream with applications, {what}"),
+                rate,
+                "M packets/cpu-s",
+            );
+            // The made-up one has nothing to dissect.
+            self.row(if judged || what == "CSV" { row } else { row.at_least(1.5) });
+        }
+        let memory = least(&dissected[0]).memory;
+        self.row(Row::new(
+            format!("{name}: nfstream with applications, peak memory"),
+            memory,
+            "MiB",
+        ));
+        for (Peer { name: peer, bar, dissects, .. }, taken) in peers.iter().zip(&theirs) {
+            let statistics = if *dissects { applications[0] } else { statistics };
+            let with = if *dissects { " with applications" } else { "" };
             let theirs = rate(taken);
             self.row(Row::new(format!("{name}: {peer}"), theirs, "M packets/cpu-s"));
             self.row(Row::new(format!("{name}: {peer}, peak memory"), least(taken).memory, "MiB"));
             let ratio = Row::new(
-                format!("{name}: nfstream preset, no output, by {peer}"),
+                format!("{name}: nfstream preset{with}, no output, by {peer}"),
                 statistics / theirs,
                 "x",
             );
@@ -191,7 +220,7 @@ impl Bench<'_> {
         for preset in PRESETS {
             let out = self.place.join("rows.csv");
             let of = |capture: &Path| {
-                let mut command = extractor(preset, 1, capture);
+                let mut command = dissecting(preset, 1, capture);
                 run(command.args(["-t", "3600", "--active-timeout", "0", "-o"]).arg(&out))
             };
             let (idle, busy) = (of(&few)?.anonymous, of(&many)?.anonymous);

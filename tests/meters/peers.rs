@@ -15,21 +15,26 @@ pub(crate) struct Peer {
     pub(crate) once: bool,
     /// How many times as fast we want to be, if we do.
     pub(crate) bar: Option<f64>,
+    /// Whether it says what flows speak.
+    pub(crate) dissects: bool,
 }
 
 /// All that are here.
 pub(crate) fn all(place: &Path, capture: &Path) -> Result<Vec<Peer>, Trouble> {
     let mut peers = Vec::new();
-    let mut add = |name, command: Option<Command>, once, bar| match command {
+    let mut add = |name: &'static str, command: Option<Command>, once, bar| match command {
         Some(mut command) => {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            peers.push(Peer { name, command, once, bar });
+            let dissects = name.contains("applications");
+            peers.push(Peer { name, command, once, bar, dissects });
         }
         None => println!("SKIPPED: {name} is not here"),
     };
     add("softflowd (counters only)", softflowd(capture), false, Some(1.0));
     add("nfpcapd (counters only)", nfpcapd(place, capture)?, false, None);
-    add("NFStream (statistics)", nfstream(capture), true, Some(25.0));
+    add("NFStream (statistics)", nfstream(capture, 0), true, Some(25.0));
+    add("NFStream (applications)", nfstream(capture, 20), true, None);
+    add("ndpiReader (applications)", ndpi_reader(capture), false, None);
     add("a plain loop in C", plain_loop(place, capture)?, false, None);
     Ok(peers)
 }
@@ -57,7 +62,7 @@ fn nfpcapd(place: &Path, capture: &Path) -> Result<Option<Command>, Trouble> {
 }
 
 /// NFStream from PyPI, in an environment of its own that stays in `target`.
-fn nfstream(capture: &Path) -> Option<Command> {
+fn nfstream(capture: &Path, dissections: u32) -> Option<Command> {
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/nfstream");
     let python = environment.join("bin/python");
     if !python.is_file() {
@@ -72,11 +77,18 @@ fn nfstream(capture: &Path) -> Option<Command> {
         }
     }
     let script = "import sys\nfrom nfstream import NFStreamer\n\
-        flows = NFStreamer(source=sys.argv[1], statistical_analysis=True, n_dissections=0, n_meters=1)\n\
+        flows = NFStreamer(source=sys.argv[1], statistical_analysis=True, n_dissections=int(sys.argv[2]), n_meters=1)\n\
         print(sum(flow.bidirectional_packets for flow in flows))";
     let mut command = Command::new(python);
-    command.args(["-c", script]).arg(capture);
+    command.args(["-c", script]).arg(capture).arg(dissections.to_string());
     Some(command)
+}
+
+/// nDPI's own program, which prints sums.
+fn ndpi_reader(capture: &Path) -> Option<Command> {
+    let mut command = Command::new("ndpiReader");
+    command.args(["-q", "-i"]).arg(capture);
+    installed("ndpiReader").then_some(command)
 }
 
 /// `loop.c`, compiled here: the bound.

@@ -5,6 +5,8 @@
 
 use std::{env, error::Error, fs, path::Path};
 
+#[path = "../../core/tests/conversations/mod.rs"]
+mod conversations;
 #[path = "../../core/tests/frames/mod.rs"]
 mod frames;
 
@@ -20,6 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             kinds().into_iter().map(|(link, frame)| [&[link][..], &frame].concat()).collect()
         }
         "captures" | "sessions" => captures(),
+        "rules" => vec![RULES.into()],
+        "streams" => with_port(conversation(|_, is_stream| is_stream)),
+        "datagrams" => with_port(conversation(|_, is_stream| !is_stream)),
+        "dns-stream" => conversation(|protocol, is_stream| protocol == "DNS" && is_stream),
+        "dns" => conversation(|protocol, is_stream| protocol == "DNS" && !is_stream),
+        "tls" | "dtls" | "quic" | "http" | "ssh" => {
+            conversation(|protocol, _| protocol.eq_ignore_ascii_case(target))
+        }
         _ => return Err(format!("there is no target {target}").into()),
     };
     fs::create_dir_all(directory)?;
@@ -27,6 +37,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(Path::new(directory).join(format!("seed-{number:02}")), seed)?;
     }
     Ok(())
+}
+
+const RULES: &str = "[[service]]\nname = \"A\"\ncategory = \"B\"\nhosts = [\"a.example\"]\n\
+    certificates = [\"A Inc.\"]\naddresses = [\"192.0.2.0/24\", \"2001:db8::1\"]\n\
+    [[protocol]]\nname = \"C\"\ncategory = \"D\"\ntcp = [1]\nudp = [2, 3]\n";
+
+/// The examples of conversations that are wanted.
+fn conversation(wanted: impl Fn(&str, bool) -> bool) -> Vec<Vec<u8>> {
+    let examples = conversations::examples().into_iter();
+    let wanted = examples.filter(|(protocol, is_stream, _)| wanted(protocol.name(), *is_stream));
+    wanted.map(|(.., octets)| octets).collect()
+}
+
+/// With a port in front that DNS has.
+fn with_port(conversations: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    conversations.into_iter().map(|octets| [&[0, 53][..], &octets].concat()).collect()
 }
 
 /// Frames of every kind, each with the number of its link type.

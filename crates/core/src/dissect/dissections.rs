@@ -17,14 +17,14 @@ pub struct DissectionSettings {
     pub octets: u32,
     /// Whether paths of HTTP requests are kept, with the values of their queries blanked.
     pub paths: bool,
-    /// By which applications are named.
-    pub rules: &'static Rules,
+    /// By which applications are named; by those that are shipped unless said.
+    pub rules: Option<&'static Rules>,
 }
 
 impl Default for DissectionSettings {
     /// 20 packets, 96 KiB, no paths, the rules that are shipped.
     fn default() -> Self {
-        Self { packets: 20, octets: 96 << 10, paths: false, rules: Rules::shipped() }
+        Self { packets: 20, octets: 96 << 10, paths: false, rules: None }
     }
 }
 
@@ -43,7 +43,8 @@ impl Place {
 
 #[derive(Debug, Default)]
 struct Dissection {
-    found: Dissected,
+    /// By itself, to be handed out as it is.
+    found: Box<Dissected>,
     /// Gone when nothing more is read.
     listening: Option<Box<Listening>>,
     over: bool,
@@ -53,9 +54,10 @@ struct Dissection {
 #[derive(Debug)]
 pub(crate) struct Dissections {
     settings: DissectionSettings,
+    rules: &'static Rules,
     places: Slab<Place>,
     /// Found by a place; a flow of which nothing is found takes none.
-    found: Vec<Option<Box<Dissection>>>,
+    found: Vec<Option<Dissection>>,
     free: Vec<u32>,
     kept: usize,
     names: Names,
@@ -66,6 +68,7 @@ impl Dissections {
         // The first place is taken: it means that there is none.
         Self {
             settings,
+            rules: settings.rules.unwrap_or_else(Rules::shipped),
             places: Slab::new(1),
             found: vec![None],
             free: Vec::new(),
@@ -75,7 +78,7 @@ impl Dissections {
     }
 
     pub(crate) fn rules(&self) -> &'static Rules {
-        self.settings.rules
+        self.rules
     }
 
     /// Makes sure that there is room for this flow.
@@ -92,20 +95,22 @@ impl Dissections {
     pub(crate) fn begin(&mut self, number: u32, flow: &Flow, now: Timestamp) {
         *self.places.one_mut(number) = Place::NONE;
         if let Some(resolved) = self.names.resolved(flow.source, flow.destination, now) {
-            let found = Dissected { resolved: Some(resolved), ..Dissected::default() };
+            let found = Box::new(Dissected { resolved: Some(resolved), ..Dissected::default() });
             self.put(number, Dissection { found, ..Dissection::default() });
         }
     }
 
-    /// A flow is over.
-    pub(crate) fn end(&mut self, number: u32) {
+    /// A flow is over: what was found of it.
+    pub(crate) fn end(&mut self, number: u32) -> Option<Box<Dissected>> {
         let place = std::mem::replace(self.places.one_mut(number), Place::NONE);
-        if let Some(found) = self.found.get_mut(place.0 as usize)
-            && let Some(gone) = found.take()
-        {
-            self.kept -= gone.listening.map_or(0, |listening| listening.len());
-            self.free.push(place.0);
+        let Dissection { mut found, listening, .. } =
+            self.found.get_mut(place.0 as usize)?.take()?;
+        self.free.push(place.0);
+        if let Some(listening) = listening {
+            self.kept -= listening.len();
+            listening.finish(self.settings.paths, &mut found);
         }
+        (*found != Dissected::default()).then_some(found)
     }
 
     fn put(&mut self, number: u32, dissection: Dissection) {
@@ -117,7 +122,7 @@ impl Dissections {
             }
         };
         if let Some(found) = self.found.get_mut(place as usize) {
-            *found = Some(Box::new(dissection));
+            *found = Some(dissection);
             *self.places.one_mut(number) = Place(place);
         }
     }
@@ -177,7 +182,7 @@ impl Dissections {
         let Self { settings, places, found, kept, .. } = self;
         let at = places.one(number).0 as usize;
         let Some(Some(dissection)) = found.get_mut(at) else { return };
-        let Dissection { found, listening, over } = &mut **dissection;
+        let Dissection { found, listening, over } = dissection;
         let Some(heard) = listening else { return };
         let before = heard.len();
         let next = heard.hear(flow, direction, packet, payload, settings.paths, found);
@@ -189,7 +194,7 @@ impl Dissections {
             *kept -= after;
             *listening = None;
             *over = true;
-            if *found == Dissected::default() {
+            if **found == Dissected::default() {
                 self.give_up(number);
             }
         }
@@ -212,7 +217,7 @@ impl Dissections {
         let at = self.places.one(number).0 as usize;
         match self.found.get_mut(at) {
             // What was resolved stays.
-            Some(Some(dissection)) if dissection.found != Dissected::default() => {
+            Some(Some(dissection)) if *dissection.found != Dissected::default() => {
                 dissection.over = true;
             }
             _ => {
@@ -231,8 +236,8 @@ impl Dissections {
     /// What is found of a flow, if nothing more comes.
     pub(crate) fn dissected(&self, number: u32) -> Option<Box<Dissected>> {
         let at = self.places.one(number).0 as usize;
-        let Dissection { found, listening, .. } = self.found.get(at)?.as_deref()?;
-        let mut found = Box::new(found.clone());
+        let Dissection { found, listening, .. } = self.found.get(at)?.as_ref()?;
+        let mut found = found.clone();
         if let Some(listening) = listening {
             listening.finish(self.settings.paths, &mut found);
         }

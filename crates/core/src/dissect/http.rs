@@ -148,12 +148,16 @@ impl Section {
     /// Takes in what follows; whether the section is over.
     pub(super) fn take(&mut self, octets: &[u8], paths: bool, http: &mut Http) -> bool {
         let searched = self.octets.len().saturating_sub(3);
-        self.octets.extend_from_slice(octets);
-        let full = self.octets.len() >= SECTION;
-        let ends = self.octets[searched..].windows(2).enumerate().any(|(at, pair)| {
-            pair == b"\n\n" || pair == b"\n\r" && self.octets.get(searched + at + 2) == Some(&b'\n')
-        });
-        if !ends && !full {
+        let room = SECTION - self.octets.len().min(SECTION);
+        self.octets.extend_from_slice(octets.get(..room).unwrap_or(octets));
+        let behind = &self.octets[searched..];
+        let empty_line =
+            |at: usize| behind[at..].starts_with(b"\n\n") || behind[at..].starts_with(b"\n\r\n");
+        let ends = (0..behind.len()).any(|at| behind[at] == b'\n' && empty_line(at));
+        let is_preface = self.octets.starts_with(PREFACE);
+        // Its own first lines look like a request.
+        let may_be_preface = !is_preface && PREFACE.starts_with(&self.octets);
+        if may_be_preface || !ends && !is_preface && self.octets.len() < SECTION {
             return false;
         }
         self.finish(paths, http);

@@ -41,8 +41,8 @@ pub(super) fn recognise(said: &Said<'_>) -> Look {
 /// A packet of an offer has at most so many octets (RFC 4253 section 6.1).
 const PACKET: usize = 35_000;
 
-/// The lines in front of the one that counts, and that one, have at most so many octets.
-const LINES: usize = 4096;
+/// A line has at most so many octets.
+const LINE: usize = 4096;
 
 const KEY_EXCHANGE_INIT: u8 = 20;
 
@@ -63,8 +63,9 @@ impl Side {
     pub(super) fn take(&mut self, octets: &[u8], is_client: bool, ssh: &mut Ssh) -> bool {
         self.octets.extend_from_slice(octets);
         while !self.banner {
-            let Some(end) = self.octets.iter().position(|&octet| octet == b'\n') else {
-                return self.octets.len() > LINES;
+            let line = self.octets.get(..LINE).unwrap_or(&self.octets);
+            let Some(end) = line.iter().position(|&octet| octet == b'\n') else {
+                return line.len() == LINE;
             };
             let line = self.octets[..end].trim_ascii_end();
             if line.starts_with(b"SSH-") {

@@ -58,6 +58,7 @@ type Name = (&'static str, &'static str);
 const NONE: Name = ("", "");
 
 /// How values are written where not as they are.
+const ISO: &str = "a date: 1,795,342,500 is 2026-11-22T10:15:00Z";
 const KEYWORD: &str = "IANA's keyword in small letters: tcp for 6, udp for 17";
 const VERSION: &str = "ipv4 for 4, ipv6 for 6";
 const DATE: &str = "a date: 1,795,342,500,000,000,000 is 2026-11-22T10:15:00Z";
@@ -69,7 +70,7 @@ const TAG: &str = "text; none for 0";
 /// ECS does not say of which layer its bytes are; those of IP packets are what NetFlow exporters count and
 /// what is put there of theirs. It has one process for an event, so only the initiator's has a name, as
 /// in OpenTelemetry.
-const NAMES: [(&str, Name, Name); 26] = [
+const NAMES: [(&str, Name, Name); 38] = [
     ("source_address", ("source.ip", ""), ("source.address", "")),
     ("source_port", ("source.port", ""), ("source.port", "")),
     ("source_mac", ("source.mac", MAC), NONE),
@@ -91,6 +92,18 @@ const NAMES: [(&str, Name, Name); 26] = [
     ("bidirectional_ip_octets", ("network.bytes", ""), NONE),
     ("forward_ip_octets", ("source.bytes", ""), NONE),
     ("reverse_ip_octets", ("destination.bytes", ""), NONE),
+    ("tls_alpn", ("tls.next_protocol", ""), ("tls.next_protocol", "")),
+    ("ja3", ("tls.client.ja3", ""), ("tls.client.ja3", "")),
+    ("ja3s", ("tls.server.ja3s", ""), ("tls.server.ja3s", "")),
+    ("certificate_subject", ("tls.server.subject", ""), ("tls.server.subject", "")),
+    ("certificate_issuer", ("tls.server.issuer", ""), ("tls.server.issuer", "")),
+    ("certificate_not_before", ("tls.server.not_before", ISO), ("tls.server.not_before", ISO)),
+    ("certificate_not_after", ("tls.server.not_after", ISO), ("tls.server.not_after", ISO)),
+    ("dns_query", ("dns.question.name", ""), ("dns.question.name", "")),
+    ("dns_query_type", ("dns.question.type", ""), NONE),
+    ("http_method", ("http.request.method", ""), ("http.request.method", "")),
+    ("http_user_agent", ("user_agent.original", ""), ("user_agent.original", "")),
+    ("http_status", ("http.response.status_code", ""), ("http.response.status_code", "")),
     ("source_process", ("process.name", ""), NONE),
     ("source_pid", ("process.pid", ""), ("process.pid", "")),
     // OpenTelemetry's process.executable.name is the base name of this, not the command name.

@@ -473,7 +473,8 @@ impl Cache {
         let (number, held) = self.held_of(key)?;
         let over = held.closed.get().is_some();
         let reason = if over { EndReason::EndOfFlow } else { EndReason::GoesOn };
-        Some(self.record(number, &held.flow, reason, held.last))
+        let dissected = self.dissections.as_ref().and_then(|found| found.dissected(number));
+        Some(self.record(number, &held.flow, reason, held.last, dissected))
     }
 
     fn held_of(&self, key: &BiflowKey) -> Option<(u32, &Held)> {
@@ -483,10 +484,16 @@ impl Cache {
         Some((number, held(number)?))
     }
 
-    fn record(&self, number: u32, flow: &Flow, reason: EndReason, ended: Timestamp) -> Record {
+    fn record(
+        &self,
+        number: u32,
+        flow: &Flow,
+        reason: EndReason,
+        ended: Timestamp,
+        dissected: Option<Box<Dissected>>,
+    ) -> Record {
         let features = self.states.end(number, flow);
         let accounting = self.settings.accounting;
-        let dissected = self.dissections.as_ref().and_then(|found| found.dissected(number));
         let application = self
             .dissections
             .as_ref()
@@ -524,11 +531,16 @@ impl Cache {
         ended: &mut impl FnMut(&mut Record),
     ) {
         let goes_on = reason == EndReason::ActiveTimeout || forced.is_some();
+        let dissected = match &mut self.dissections {
+            Some(found) if goes_on => found.dissected(number),
+            Some(found) => found.end(number),
+            None => None,
+        };
         let Some(held) = self.held.one(number) else { return };
         let counted = held.flow.packets() > 0;
         let closed = held.closed.get().is_some();
         // Large, and so made once and never moved.
-        let mut record = self.record(number, &held.flow, reason, at);
+        let mut record = self.record(number, &held.flow, reason, at, dissected);
         if counted && !closed {
             self.active.remove(&mut self.age, number);
         }
@@ -548,9 +560,6 @@ impl Cache {
                 entry.remove();
             }
             *self.held.one_mut(number) = None;
-            if let Some(dissections) = &mut self.dissections {
-                dissections.end(number);
-            }
             self.free.push(number);
         }
         if counted {

@@ -537,7 +537,7 @@ where
         learn(payload, &mut |learnt| {
             for protocol in [Protocol::TCP, Protocol::UDP] {
                 let lane = shard_between(client, learnt.address.into(), protocol, self.shards);
-                let learnt = Box::new(learnt.clone());
+                let learnt = learnt.clone();
                 lanes[lane].push(Task::Learn { client, learnt, now });
             }
         });

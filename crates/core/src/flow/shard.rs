@@ -14,7 +14,7 @@ pub(super) enum Task {
     /// Count a packet.
     Count { packet: Packet, now: Timestamp },
     /// This host was told an address for a name.
-    Learn { client: Address, learnt: Box<Learnt>, now: Timestamp },
+    Learn { client: Address, learnt: Learnt, now: Timestamp },
     /// Hand out what is due.
     Expire { now: Timestamp },
     /// Hand out everything.

@@ -155,3 +155,24 @@ impl Keys {
         Some(Opened { frames })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dissect::tls::hex;
+
+    /// RFC 9001 section A.1.
+    #[test]
+    fn keys_follow_from_the_connection_identifier() {
+        let identifier = [0x83, 0x94, 0xc8, 0xf0, 0x3e, 0x51, 0x57, 0x08];
+        let secret = Salt::new(HKDF_SHA256, salt(QuicVersion::V1).unwrap()).extract(&identifier);
+        let client = expand::<32>(&secret, "client in").unwrap();
+        assert_eq!(hex(&client[..8]), "c00cf151ca5be075");
+        let client = Prk::new_less_safe(HKDF_SHA256, &client);
+        let derived = |label| hex(&expand::<16>(&client, label).unwrap());
+        assert_eq!(derived("quic key"), "1f369613dd76d5467730efcbe3b1a22d");
+        assert_eq!(derived("quic hp"), "9f50449e04a0e810283a1e9933adedd2");
+        let iv = expand::<12>(&client, "quic iv").unwrap();
+        assert_eq!(hex(&iv), "fa044b2f42a3fd3b46fb255c");
+    }
+}

@@ -9,31 +9,9 @@ use tls_parser::{
     parse_tls_handshake_server_hello,
 };
 
-use super::ja::{self, Offered};
+use super::ja;
+use super::offer::{Carrier, Offered, is_grease};
 use crate::dissect::text::shown;
-
-/// What carries TLS messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Carrier {
-    /// Records over TCP (RFC 8446 section 5).
-    Tcp,
-    /// DTLS (RFC 9147).
-    Dtls,
-    /// CRYPTO frames of QUIC (RFC 9001).
-    Quic,
-}
-
-impl Carrier {
-    /// What JA4 begins with.
-    pub(super) const fn letter(self) -> char {
-        match self {
-            Self::Tcp => 't',
-            Self::Dtls => 'd',
-            Self::Quic => 'q',
-        }
-    }
-}
 
 /// A version of TLS, by its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,11 +76,6 @@ pub struct ServerHello {
     pub ja3s: SmolStr,
     /// JA4S.
     pub ja4s: SmolStr,
-}
-
-/// Whether a number is reserved to be ignored (RFC 8701 section 2).
-pub(super) const fn is_grease(number: u16) -> bool {
-    number & 0x0f0f == 0x0a0a && number >> 8 == number & 0xff
 }
 
 const SERVER_NAME: u16 = 0;

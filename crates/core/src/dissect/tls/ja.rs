@@ -7,23 +7,7 @@ use md5::{Digest, Md5};
 use ring::digest::{SHA256, digest};
 use smol_str::SmolStr;
 
-use super::hello::{Carrier, is_grease};
-
-/// What fingerprints are made of.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Offered<'a> {
-    /// The version in the hello itself.
-    pub(super) legacy_version: u16,
-    /// The versions in the extension.
-    pub(super) versions: Vec<u16>,
-    pub(super) ciphers: Vec<u16>,
-    /// The types of all extensions, in their order.
-    pub(super) extensions: Vec<u16>,
-    pub(super) groups: Vec<u16>,
-    pub(super) point_formats: &'a [u8],
-    pub(super) signatures: Vec<u16>,
-    pub(super) alpn: Vec<&'a [u8]>,
-}
+use super::offer::{Carrier, Offered, is_grease};
 
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;

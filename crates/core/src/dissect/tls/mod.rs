@@ -7,14 +7,18 @@
 mod certificate;
 mod hello;
 mod ja;
+mod offer;
 
 use serde::Serialize;
 
 use super::{ApplicationProtocol, Look, Said};
 
 pub use certificate::Certificate;
-pub use hello::{Carrier, ClientHello, ServerHello, Version};
+pub use hello::{ClientHello, ServerHello, Version};
+#[cfg(test)]
+pub(super) use ja::hex;
 pub(super) use ja::md5;
+pub use offer::Carrier;
 
 /// What is known of a TLS connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

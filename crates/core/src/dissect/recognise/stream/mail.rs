@@ -166,6 +166,8 @@ pub(super) fn imap(said: &Said<'_>) -> Look {
         .take_while(|octet| octet.is_ascii_alphanumeric() || **octet == b'.')
         .count();
     let spoken = match client.get(tag) {
+        // None that is cut off behind so many is seen, and words begin so.
+        None if tag > 8 => Fit::Against,
         None => Fit::Open,
         Some(b' ') if tag > 0 => command(client.get(tag + 1..).unwrap_or_default(), &COMMANDS),
         Some(_) => Fit::Against,
