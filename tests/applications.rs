@@ -1,6 +1,8 @@
 //! What flows speak, held against others: NFStream's applications, and the names and fingerprints that follow
 //! from tshark's fields, on all captures of a corpus.
 
+mod corpus;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -8,22 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
+use corpus::{captures, skip};
 use serde_json::Value;
-
-/// The captures beside the project; where they are not, a test says SKIPPED.
-fn corpus() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/pcap");
-    if !path.is_dir() {
-        skip(&format!("no captures at {}", path.display()));
-        return None;
-    }
-    Some(path)
-}
-
-/// Not by `eprintln!`, which the test runner keeps to itself while a test passes.
-fn skip(why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
-}
 
 fn files_of(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap();
@@ -163,7 +151,7 @@ const UNLIKE_NFSTREAM: [(&str, &str, &str, &str); 10] = [
 
 #[test]
 fn applications_are_those_that_nfstream_is_sure_of_but_where_one_is_explained() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = captures() else { return };
     let mut by_protocol: BTreeMap<String, (u32, u32)> = BTreeMap::new();
     let (mut all, mut same) = (0, 0);
     let mut unlike = BTreeSet::new();
@@ -294,7 +282,7 @@ const UNLIKE_TSHARK: [(&str, &str, &str); 2] = [
 
 #[test]
 fn names_and_fingerprints_are_those_that_follow_from_tsharks_fields() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = captures() else { return };
     if Command::new("tshark").arg("-v").output().is_err() {
         return skip("tshark is not installed");
     }

@@ -1,27 +1,13 @@
 //! The extractor from outside: its rows, its account of packets, its exit codes.
 
+mod corpus;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use corpus::{captures, skip};
 use serde_json::Value;
-
-/// The captures beside the project; where they are not, a test says SKIPPED.
-fn captures() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/pcap");
-    if !path.is_dir() {
-        skip(&format!("no captures at {}", path.display()));
-        return None;
-    }
-    Some(path)
-}
-
-/// Says that a test does not run here. Not by `eprintln!`, which the test runner keeps to itself while
-/// a test passes.
-fn skip(why: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
-}
 
 fn extractor(arguments: &[&str], files: &[&Path]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_extractor"));
@@ -128,6 +114,26 @@ fn so_many_flows_are_enough_if_somebody_says_so() {
 }
 
 #[test]
+fn what_flows_speak_can_be_named_by_own_rules_nested_and_left_out() {
+    let Some(captures) = captures() else { return };
+    let capture = captures.join("nfstream/pcaps/443-safari.pcap");
+    let place = tempfile::tempdir().unwrap();
+    let rules_file = place.path().join("own.toml");
+    let own = "[[service]]\nname = \"Mine\"\ncategory = \"Own\"\nhosts = [\"www.ntop.org\"]\n";
+    std::fs::write(&rules_file, own).unwrap();
+    let (named, _) = rows(&["--rules", rules_file.to_str().unwrap()], &[&capture]);
+    assert_eq!(named[0]["application_name"], "TLS.Mine");
+    assert_eq!(named[0]["application_category_name"], "Own");
+    let (full, _) = rows(&["--preset", "full"], &[&capture]);
+    let hello = &full[0]["dissection"]["tls"]["client"];
+    assert_eq!((&hello["server_name"], &hello["ja4"]), (&"www.ntop.org".into(), &full[0]["ja4"]));
+    assert_eq!(full[0]["application_basis"], "parsed");
+    let (without, _) = rows(&["--no-l7"], &[&capture]);
+    assert_eq!(without[0]["application_name"], Value::Null);
+    assert!(without[0].as_object().unwrap().len() < named[0].as_object().unwrap().len());
+}
+
+#[test]
 fn every_packet_of_every_capture_is_accounted_for() {
     let Some(captures) = captures() else { return };
     let mut files: Vec<PathBuf> = std::fs::read_dir(captures.join("nfstream/pcaps"))
@@ -155,6 +161,8 @@ fn wrong_arguments_and_files_are_told_and_leave_nothing() {
     let place = tempfile::tempdir().unwrap();
     let no_capture = place.path().join("text");
     std::fs::write(&no_capture, "no capture at all").unwrap();
+    let no_rules = place.path().join("rules.toml");
+    std::fs::write(&no_rules, "[[service]\n").unwrap();
     let out = place.path().join("rows.csv");
     let into = out.to_str().unwrap();
     for (arguments, file, code, said) in [
@@ -168,6 +176,15 @@ fn wrong_arguments_and_files_are_told_and_leave_nothing() {
         (&["--columns", "id,id"], &no_capture, 2, "--columns has \"id\" twice"),
         (&["--filter", "no such thing"], &no_capture, 2, "filter \"no such thing\": libpcap error"),
         (&["--preset", "no_such"], &no_capture, 2, "there are basic, nfstream, cic"),
+        (
+            &["--rules", no_rules.to_str().unwrap()],
+            &no_capture,
+            2,
+            "rules.toml: TOML parse error at line 1",
+        ),
+        (&["--rules", "/nowhere/rules.toml"], &no_capture, 1, "No such file or directory"),
+        (&["--no-l7", "--columns", "ja4"], &no_capture, 2, "\"ja4\" says what flows speak"),
+        (&["--no-l7", "--http-paths"], &no_capture, 2, "cannot be used with"),
         (&[], &place.path().join("missing"), 1, "missing: No such file"),
         (&["-o", into], &no_capture, 1, "text: at offset 0: not a capture file"),
         (&["-o", "/nowhere/rows.csv"], &no_capture, 1, "No such file or directory"),
@@ -181,7 +198,7 @@ fn wrong_arguments_and_files_are_told_and_leave_nothing() {
         std::fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     // The rows in front of the damage: none, but the names of the columns.
-    assert_eq!(left, ["rows.csv", "text"]);
+    assert_eq!(left, ["rows.csv", "rules.toml", "text"]);
     assert_eq!(std::fs::read_to_string(&out).unwrap().lines().count(), 1);
 }
 

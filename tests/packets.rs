@@ -1,32 +1,19 @@
 //! The layers that `extractor packets` prints: beside tshark's, and as they are written.
 
+mod corpus;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use corpus::{captures, skip};
 use serde_json::{Value, json};
 
 #[path = "../crates/core/tests/frames/mod.rs"]
 mod frames;
 
 use frames::{ethernet, ipv4, ipv6, udp, vlan};
-
-/// Says that a test does not run here. Not by `eprintln!`, which the test runner keeps to itself while
-/// a test passes.
-fn skip(why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
-}
-
-/// The captures beside the project; where they are not, a test says SKIPPED.
-fn captures() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/pcap");
-    if !path.is_dir() {
-        skip(&format!("no captures at {}", path.display()));
-        return None;
-    }
-    Some(path)
-}
 
 fn command(arguments: &[&str], file: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_extractor"));

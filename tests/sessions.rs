@@ -1,5 +1,6 @@
 //! `extractor sessions` from outside: octet by octet what tshark follows, its lines, its exit codes.
 
+mod corpus;
 mod lab;
 
 use std::collections::BTreeMap;
@@ -9,18 +10,9 @@ use std::process::{Command, Output, Stdio};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use lab::{installed, skip};
+use corpus::captures;
+use lab::installed;
 use serde_json::Value;
-
-/// The captures beside the project; where they are not, a test says SKIPPED.
-fn captures() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/pcap");
-    if !path.is_dir() {
-        skip(format_args!("no captures at {}", path.display()));
-        return None;
-    }
-    Some(path)
-}
 
 fn sessions(arguments: &[&str], file: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_extractor"));

@@ -1,27 +1,13 @@
 //! Where the extractor's rows go: each format has the same values, and a file is there when it is whole.
 
+mod corpus;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
+use corpus::{captures, skip};
 use serde_json::Value;
-
-/// Says that a test does not run here. Not by `eprintln!`, which the test runner keeps to itself while
-/// a test passes.
-fn skip(why: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
-}
-
-/// The captures beside the project; where they are not, a test says SKIPPED.
-fn captures() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/pcap");
-    if !path.is_dir() {
-        skip(&format!("no captures at {}", path.display()));
-        return None;
-    }
-    Some(path)
-}
 
 /// Python with pyarrow from PyPI, in an environment of its own that stays in `target`.
 fn pyarrow() -> Option<PathBuf> {

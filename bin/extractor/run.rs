@@ -260,10 +260,10 @@ fn dissection(args: &DissectionArgs) -> Result<DissectionSettings, Failure> {
     })
 }
 
-/// The rules that are built in, and those of these files.
-fn rules(files: &[PathBuf]) -> Result<&'static Rules, Failure> {
+/// The rules that are built in with those of these files; none without files.
+fn rules(files: &[PathBuf]) -> Result<Option<&'static Rules>, Failure> {
     if files.is_empty() {
-        return Ok(Rules::shipped());
+        return Ok(None);
     }
     let mut rules = Rules::shipped().clone();
     for path in files {
@@ -274,5 +274,5 @@ fn rules(files: &[PathBuf]) -> Result<&'static Rules, Failure> {
         }
     }
     // They are read once, and hold until the end.
-    Ok(Box::leak(Box::new(rules)))
+    Ok(Some(Box::leak(Box::new(rules))))
 }
