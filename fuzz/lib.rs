@@ -202,6 +202,11 @@ pub fn datagrams(protocol: ApplicationProtocol, bytes: &[u8]) {
     conversations::datagrams_hold(protocol, &conversations::turns(bytes));
 }
 
+/// The same of QUIC; most datagrams are sealed here, because nothing that is made up opens.
+pub fn quic(bytes: &[u8]) {
+    conversations::quic_holds(&conversations::turns(bytes));
+}
+
 /// What nobody said the protocol of is recognised or not. The first two octets are a port.
 pub fn recognised(is_stream: bool, bytes: &[u8]) {
     let Some((port, conversation)) = bytes.split_first_chunk() else { return };

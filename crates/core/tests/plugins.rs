@@ -603,3 +603,54 @@ fn a_panic_in_a_plugin_ends_the_metering_in_any_thread() {
         assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "{threads}");
     }
 }
+
+/// Ends a flow as soon as its host is known.
+#[derive(Clone)]
+struct Hosts;
+
+impl Plugin for Hosts {
+    type State = Option<String>;
+
+    fn columns(&self) -> Vec<PluginColumn> {
+        let definition = "The host, when it was known";
+        vec![PluginColumn { name: "host_then", unit: "", definition, kind: Kind::Text }]
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::DISSECTION
+    }
+
+    fn begin(&mut self, _: &Shown<'_>) -> Option<String> {
+        None
+    }
+
+    fn update(&mut self, host: &mut Option<String>, shown: &Shown<'_>) -> Verdict {
+        let name = shown.dissected.and_then(|found| found.server_name());
+        *host = name.map(str::to_owned);
+        if host.is_some() { Verdict::Export("host".into()) } else { Verdict::GoOn }
+    }
+
+    fn end(&mut self, host: Option<String>, record: &Record, values: &mut Values<'_>) {
+        let said = record.dissected.as_ref().and_then(|found| found.server_name());
+        assert_eq!(host.as_deref(), said);
+        values.push(host);
+    }
+}
+
+#[test]
+fn a_plugin_sees_what_the_messages_have_said_so_far() {
+    let segment =
+        |number: u32, payload: &[u8]| ipv4(1, 2, 6, &tcp(40000, 80, 0x18, (number, 1), payload));
+    let packets = [
+        (1, segment(1, b"GET / HTTP/1.1\r\nHo")),
+        (2, segment(19, b"st: www.example.org\r\n\r\n")),
+        (3, segment(44, b"more")),
+    ];
+    let (records, _) = meter(&only(Hosts), Settings::default(), &packets, (1, 8));
+    let plugins = only(Hosts);
+    assert_eq!(
+        csv(&plugins, &["bidirectional_packets", "application_name"], &records),
+        "bidirectional_packets,application_name,host_then,forced_reason\n\
+         2,HTTP,www.example.org,host\n1,HTTP,www.example.org,host\n"
+    );
+}

@@ -1,6 +1,6 @@
 //! The dissections of all flows of a cache: where each flow's is, and how much all may keep.
 
-use super::listening::{self, Listening, Next, Sight};
+use super::listening::{self, Listening, Next, Sight, Start};
 use super::names::Names;
 use super::{Dissected, Learnt, Rules};
 use crate::flow::{Direction, Flow, Slab};
@@ -173,9 +173,14 @@ impl Dissections {
                         dissection.over = true;
                     });
                 }
-                Sight::Listen => {
-                    let listening = Some(Box::new(Listening::new(flow, is_tcp)));
-                    self.keep(number, |dissection| dissection.listening = listening);
+                Sight::Listen(start) => {
+                    let listening = Some(Box::new(Listening::new(flow, is_tcp, &start)));
+                    self.keep(number, |dissection| {
+                        dissection.listening = listening;
+                        if let Start::Known(protocol) = start {
+                            dissection.found.protocol = Some(protocol);
+                        }
+                    });
                 }
             }
         }

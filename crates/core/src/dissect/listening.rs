@@ -84,11 +84,21 @@ pub(super) enum Sight {
     /// All there is to say.
     All(ApplicationProtocol),
     /// More is to be heard.
-    Listen,
+    Listen(Start),
+}
+
+/// What is known when listening begins.
+pub(super) enum Start {
+    /// Nothing: what was seen is not the begin.
+    Anew,
+    /// Which recognisers may still be sure.
+    Left(Candidates),
+    /// What it is.
+    Known(ApplicationProtocol),
 }
 
 impl Listening {
-    pub(super) fn new(flow: &Flow, is_tcp: bool) -> Self {
+    pub(super) fn new(flow: &Flow, is_tcp: bool, start: &Start) -> Self {
         let mut streams = Both::<Stream>::default();
         if is_tcp {
             for direction in [Direction::Forward, Direction::Reverse] {
@@ -99,7 +109,12 @@ impl Listening {
                 stream.open(&mut |_| {});
             }
         }
-        Self { packets: 0, streams, speech: Speech::unrecognised(is_tcp) }
+        let speech = match *start {
+            Start::Anew => Speech::unrecognised(is_tcp),
+            Start::Left(candidates) => Speech::among(candidates, is_tcp),
+            Start::Known(protocol) => Speech::of(protocol, is_tcp),
+        };
+        Self { packets: 0, streams, speech }
     }
 
     /// What costs memory, in octets, about.
@@ -164,7 +179,7 @@ pub(super) fn at_first_sight(
             let syn = u32::from(tcp.flags.has(crate::packet::TcpFlags::SYN));
             let first = flow.closing.initial(direction).map(|initial| initial.wrapping_add(1));
             if first.is_some_and(|first| first != tcp.sequence.wrapping_add(syn)) {
-                return Sight::Listen;
+                return Sight::Listen(Start::Anew);
             }
             true
         }
@@ -175,7 +190,8 @@ pub(super) fn at_first_sight(
     match candidates.ask(&said) {
         Look::No => Sight::Nothing,
         Look::Is(protocol) if !reads_on(protocol) => Sight::All(protocol),
-        Look::Is(_) | Look::More => Sight::Listen,
+        Look::Is(protocol) => Sight::Listen(Start::Known(protocol)),
+        Look::More => Sight::Listen(Start::Left(candidates)),
     }
 }
 
@@ -203,10 +219,15 @@ fn done_with(done: &mut Both<bool>, direction: Direction) -> Next {
 impl Speech {
     /// Nothing is recognised yet.
     pub(super) fn unrecognised(is_tcp: bool) -> Self {
+        Self::among(if is_tcp { recognise::streams() } else { recognise::datagrams() }, is_tcp)
+    }
+
+    /// The same, but that some are out of the question.
+    fn among(candidates: Candidates, is_tcp: bool) -> Self {
         if is_tcp {
-            Self::Stream { candidates: recognise::streams(), said: Both::default() }
+            Self::Stream { candidates, said: Both::default() }
         } else {
-            Self::Datagrams { candidates: recognise::datagrams(), before: Both::default() }
+            Self::Datagrams { candidates, before: Both::default() }
         }
     }
 

@@ -5,6 +5,8 @@
 
 #![allow(dead_code)]
 
+mod initial;
+
 use procflow_core::dissect::{ApplicationProtocol, Conversation, Dissected};
 use procflow_core::flow::Direction;
 
@@ -82,6 +84,35 @@ pub(crate) fn stream_holds(protocol: ApplicationProtocol, turns: &[Turn<'_>]) {
 /// Datagrams of a protocol say something bounded.
 pub(crate) fn datagrams_hold(protocol: ApplicationProtocol, turns: &[Turn<'_>]) {
     heard(Conversation::datagrams(40000, 4433).speaking(protocol), turns);
+}
+
+/// The same of QUIC, in initial packets that can be opened, but for turns that begin with an even octet: those are
+/// datagrams as they are.
+pub(crate) fn quic_holds(turns: &[Turn<'_>]) {
+    let datagram = |(number, (direction, said)): (usize, &Turn<'_>)| match said.split_first() {
+        Some((first, frames)) if first % 2 == 1 => {
+            (*direction, initial::sealed(*direction, number as u8, frames))
+        }
+        _ => (*direction, said.to_vec()),
+    };
+    let datagrams: Vec<_> = turns.iter().enumerate().map(datagram).collect();
+    let turns: Vec<Turn<'_>> =
+        datagrams.iter().map(|(direction, datagram)| (*direction, &datagram[..])).collect();
+    datagrams_hold(ApplicationProtocol::QUIC, &turns);
+}
+
+/// A datagram of QUIC with one initial packet that has the octets of a handshake from there on.
+pub(crate) fn crypto(direction: Direction, number: u8, parts: &[(u16, &[u8])]) -> Vec<u8> {
+    initial::sealed(direction, number, &crypto_frames(parts))
+}
+
+/// CRYPTO frames of these parts (RFC 9000 section 19.6).
+fn crypto_frames(parts: &[(u16, &[u8])]) -> Vec<u8> {
+    let frame = |(offset, part): &(u16, &[u8])| {
+        let [offset, length] = [*offset, part.len() as u16].map(|n| (0x4000 | n).to_be_bytes());
+        [&[6][..], &offset, &length, part].concat()
+    };
+    parts.iter().flat_map(frame).collect()
 }
 
 /// Whatever is said is recognised or not, and bounded; `port` is the responder's.
@@ -193,8 +224,11 @@ pub(crate) fn examples() -> Vec<(ApplicationProtocol, bool, Vec<u8>)> {
     let reply = dns("www.example.org", &[[192, 0, 2, 1], [192, 0, 2, 2]]);
     let request = b"GET /a?b=c HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: x\r\n\r\n";
     let response = b"HTTP/1.1 200 OK\r\nServer: y\r\nContent-Type: text/html\r\n\r\n<html>";
-    let long =
-        [&[0xc0, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0x44, 0xb0][..], &[0; 1200]].concat();
+    let hello_in_quic = client_hello("www.example.org");
+    let (first, second) = hello_in_quic.split_at(60);
+    // In the form that fuzzing makes packets of: an odd octet in front.
+    let frames = [&[1][..], &crypto_frames(&[(60, second), (0, first)])].concat();
+    let answers = [&[1, 2, 0, 0, 0, 0][..], &crypto_frames(&[(0, &server_hello())])].concat();
     let chlo = [
         &[0x0d, 1, 2, 3, 4, 5, 6, 7, 8][..],
         b"Q043\x01",
@@ -216,7 +250,7 @@ pub(crate) fn examples() -> Vec<(ApplicationProtocol, bool, Vec<u8>)> {
         (P::DNS, true, octets(&[(Forward, &listed(2, &question)), (Reverse, &listed(2, &reply))])),
         (P::HTTP, true, octets(&[(Forward, request), (Reverse, response)])),
         (P::SSH, true, octets(&[(Forward, &ssh("client")), (Reverse, &ssh("server"))])),
-        (P::QUIC, false, octets(&[(Forward, &long)])),
+        (P::QUIC, false, octets(&[(Forward, &frames), (Reverse, &answers)])),
         (P::QUIC, false, octets(&[(Forward, &chlo)])),
     ]
 }
