@@ -95,10 +95,63 @@ fn octets_that_come_again_or_overlap_change_nothing() {
 #[test]
 fn a_hole_ends_what_is_read_and_what_was_found_before_it_stays() {
     let hello = records(22, &client_hello("www.example.org"), 16_000);
-    let missing = [segment(16, 0, &hello[..40]), segment(16, 60, &hello[60..])];
+    // Octets that never come, behind which more waits than is let wait.
+    let mut missing = vec![segment(16, 0, &hello[..40])];
+    let behind = [&hello[60..], &vec![0; 20_000]].concat();
+    for (number, part) in behind.chunks(1400).enumerate() {
+        missing.push(segment(16, 60 + number * 1400, part));
+    }
     let Dissected { protocol, tls, .. } = found(&missing);
     assert_eq!(protocol, Some(ApplicationProtocol::TLS));
     assert!(tls.is_none_or(|tls| tls.client.is_none()));
+    // The same in the fields of HTTP: those in front of the hole are read.
+    let request = b"GET / HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: x\r\n\r\n";
+    let mut missing = vec![segment(16, 0, &request[..42])];
+    for number in 0..15 {
+        missing.push(segment(16, 60 + number * 1400, &[b'a'; 1400]));
+    }
+    let http = found(&missing).http.unwrap();
+    assert_eq!((http.host.as_deref(), http.user_agent), (Some("www.example.org"), None));
+}
+
+#[test]
+fn a_proxy_and_what_goes_through_it_and_the_answer_behind_an_interim_one() {
+    for (protocol, _, octets) in examples().into_iter().filter(|(.., octets)| {
+        octets.windows(8).any(|window| window == b"CONNECT " || window == b"Continue")
+    }) {
+        let found = heard(Conversation::stream(40000, 8080), &turns(&octets));
+        let http = found.http.clone().unwrap();
+        assert_eq!(protocol, ApplicationProtocol::HTTP);
+        if http.method.as_deref() == Some("CONNECT") {
+            assert!(is_hello(&found) && found.began_as == Some(ApplicationProtocol::HTTP));
+        } else {
+            assert_eq!((http.status, found.protocol), (Some(204), Some(ApplicationProtocol::HTTP)));
+        }
+    }
+}
+
+#[test]
+fn a_flow_that_wants_more_than_its_share_is_not_read_on() {
+    // A hello of 3,000 octets, in segments of 1,000.
+    let name = "a".repeat(250);
+    let long = [&client_hello(&name)[..], &vec![0; 3000]].concat();
+    let length = (long.len() - 4) as u32;
+    let hello = [&[1][..], &length.to_be_bytes()[1..], &long[4..]].concat();
+    let record = records(22, &hello, 16_000);
+    let packets: Vec<Vec<u8>> = record
+        .chunks(1000)
+        .enumerate()
+        .map(|(number, part)| segment(16, number * 1000, part))
+        .collect();
+    let client = |octets: u32| {
+        let settings = DissectionSettings { octets, ..DissectionSettings::default() };
+        let records = metered(settings, 1, &packets);
+        let found = records[0].dissected.clone().unwrap();
+        assert_eq!(found.protocol, Some(ApplicationProtocol::TLS));
+        found.tls.and_then(|tls| tls.client)
+    };
+    assert!(client(1500).is_none());
+    assert_eq!(client(5000).unwrap().server_name.as_deref(), Some(&name[..]));
 }
 
 #[test]

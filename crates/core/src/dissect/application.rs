@@ -3,9 +3,8 @@
 
 use super::rules::{Named, Rules};
 use super::{ApplicationProtocol, Dissected};
-use crate::flow::Flow;
+use crate::flow::{DirectionSource, Flow};
 use crate::key::Protocol;
-use crate::packet::Address;
 
 /// How an application is known, from the surest to the least sure; of a name in two parts the less sure one
 /// counts.
@@ -142,7 +141,7 @@ impl Application {
             .and_then(|found| found.resolved.as_ref())
             .filter(|resolved| !resolved.ambiguous)
             .and_then(|resolved| rules.of_host(&resolved.name));
-        let by_address = || of_addresses(flow, rules);
+        let by_address = || rules.of_address(flow.destination);
         let (service, basis) = match (resolved, by_port) {
             (Some(service), None) => (Some(service), Basis::Resolved),
             (service, Some(_)) => (service, Basis::Port),
@@ -172,9 +171,12 @@ impl Application {
     }
 }
 
-fn of_addresses(flow: &Flow, rules: &'static Rules) -> Option<&'static Named> {
-    let of = |address: Address| rules.of_address(address);
-    of(flow.destination).or_else(|| of(flow.source))
+/// The port of who answers; of a capture that begins in the middle, the smaller one: registered ports are.
+fn responder_port(flow: &Flow) -> u16 {
+    match flow.direction_source {
+        DirectionSource::Syn | DirectionSource::SynAck => flow.destination_port,
+        DirectionSource::FirstPacket => flow.destination_port.min(flow.source_port),
+    }
 }
 
 /// What a protocol is called: in TLS the one inside it, as far as a port or what came before says it.
@@ -195,9 +197,9 @@ fn name(
             Some(P::HTTP | P::SOCKS) | None => None,
             Some(other) => Some(other.name()),
         };
-        let ports = [flow.destination_port, flow.source_port];
+        let port = responder_port(flow);
         let by_port = || {
-            let inside = |(_, of): &&(&str, &[u16])| of.iter().any(|port| ports.contains(port));
+            let inside = |(_, of): &&(&str, &[u16])| of.contains(&port);
             INSIDE_TLS.iter().find(inside).map(|(name, _)| *name)
         };
         if let Some(inside) = before.or_else(by_port).and_then(|name| rules.protocol(name)) {
@@ -220,16 +222,18 @@ fn service(
     }
     let by_name = |name: &str| rules.of_host(name);
     let alpn = found.tls.as_ref().and_then(|tls| tls.client.as_ref()?.alpn.as_deref());
-    let ports = [flow.destination_port, flow.source_port];
     let is_tls = [ApplicationProtocol::TLS, ApplicationProtocol::QUIC, ApplicationProtocol::DTLS]
         .contains(&protocol);
     let names_dns = alpn
         .is_some_and(|alpn| alpn.split(',').any(|name| name == "dot" || name.starts_with("doq")));
-    if is_tls && (names_dns || ports.contains(&DNS_INSIDE)) {
+    if is_tls && names_dns {
         return (rules.service("DoH_DoT"), Basis::Parsed);
     }
     if let Some(service) = found.server_name().and_then(by_name) {
         return (Some(service), Basis::Parsed);
+    }
+    if is_tls && responder_port(flow) == DNS_INSIDE {
+        return (rules.service("DoH_DoT"), Basis::Parsed);
     }
     // What is said in clear is more than whose a certificate is, or what was asked before, even if no rule
     // knows it: many hosts share a certificate, and those who hold it for them.

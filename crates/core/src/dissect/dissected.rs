@@ -50,7 +50,52 @@ pub struct Resolved {
     pub ambiguous: bool,
 }
 
+/// What a text takes beside its place: short ones are in it.
+fn beside(text: &SmolStr) -> usize {
+    if text.is_heap_allocated() { text.len() + 16 } else { 0 }
+}
+
 impl Dissected {
+    /// How much memory it takes, in octets, about.
+    pub(super) fn weight(&self) -> usize {
+        let texts = |texts: &[&Option<SmolStr>]| -> usize {
+            texts.iter().filter_map(|text| text.as_ref()).map(beside).sum()
+        };
+        let dns = self.dns.as_ref().map_or(0, |dns| {
+            let questions = dns.questions.iter().map(|question| 48 + beside(&question.name));
+            let answers = dns.answers.iter();
+            let answers = answers.map(|answer| 48 + beside(&answer.name) + beside(&answer.value));
+            size_of::<Dns>() + questions.sum::<usize>() + answers.sum::<usize>()
+        });
+        let tls = self.tls.as_ref().map_or(0, |tls| {
+            let client = tls.client.as_ref().map_or(0, |client| {
+                // The fingerprints are always too long for their places.
+                128 + texts(&[&client.server_name, &client.alpn])
+            });
+            let certificate = tls.certificate.as_ref().map_or(0, |certificate| {
+                let names = certificate.names.iter().map(|name| 24 + beside(name)).sum::<usize>();
+                let whole = [&certificate.subject, &certificate.issuer, &certificate.sha256];
+                let whole = whole.iter().map(|text| beside(text)).sum::<usize>();
+                names + whole + texts(&[&certificate.common_name, &certificate.organization])
+            });
+            size_of::<Tls>() + 128 + client + certificate
+        });
+        let http = self.http.as_ref().map_or(0, |http| {
+            let of_request = texts(&[&http.host, &http.path, &http.user_agent]);
+            size_of::<Http>() + of_request + texts(&[&http.content_type, &http.server])
+        });
+        let ssh = self
+            .ssh
+            .as_ref()
+            .map_or(0, |ssh| size_of::<Ssh>() + 96 + texts(&[&ssh.client, &ssh.server]));
+        size_of::<Self>() + dns + tls + http + ssh
+    }
+
+    /// Only the protocol of it.
+    pub(super) fn forget_all_but_the_protocol(&mut self) {
+        *self = Self { protocol: self.protocol, began_as: self.began_as, ..Self::default() };
+    }
+
     /// The host that the initiator wants, by what it says itself: in TLS, QUIC, HTTP, or the name that it asks
     /// DNS for.
     #[must_use]

@@ -28,9 +28,9 @@ impl Default for DissectionSettings {
     }
 }
 
-/// All flows of a cache that are listened to may keep so many octets together (there are up to 16 caches).
-/// A flow that comes when they do is not listened to beyond its first sight.
-const ALL: usize = 4 << 20;
+/// What is kept of all flows of a cache to go on with, and what was found in them, may take so many octets
+/// together (there are up to 16 caches). Of a flow that would take more only the protocol is kept.
+const ALL: usize = 32 << 20;
 
 /// Where a flow's dissection is: not begun, nothing more to find, or a place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,14 @@ struct Dissection {
     /// Gone when nothing more is read.
     listening: Option<Box<Listening>>,
     over: bool,
+}
+
+impl Dissection {
+    /// How much memory it takes, in octets, about.
+    fn weight(&self) -> usize {
+        let listening = self.listening.as_ref();
+        self.found.weight() + listening.map_or(0, |heard| size_of::<Listening>() + heard.len())
+    }
 }
 
 /// The dissections of a cache's flows.
@@ -86,15 +94,22 @@ impl Dissections {
         self.places.reach(number, &Place::NONE);
     }
 
-    /// A host was told an address for a name.
-    pub(crate) fn learn(&mut self, client: Address, learnt: &Learnt, now: Timestamp) {
-        self.names.learn(client, learnt.address.into(), &learnt.name, now);
+    /// A host was told an address for a name, by a packet between these VLANs and in this virtual network.
+    pub(crate) fn learn(
+        &mut self,
+        client: Address,
+        network: ([u16; 2], u32),
+        learnt: &Learnt,
+        now: Timestamp,
+    ) {
+        self.names.learn((client, learnt.address.into(), network), &learnt.name, now);
     }
 
     /// A flow begins.
     pub(crate) fn begin(&mut self, number: u32, flow: &Flow, now: Timestamp) {
         *self.places.one_mut(number) = Place::NONE;
-        if let Some(resolved) = self.names.resolved(flow.source, flow.destination, now) {
+        let pair = (flow.source, flow.destination, (flow.link.vlans, flow.virtual_network));
+        if let Some(resolved) = self.names.resolved(pair, now) {
             let found = Box::new(Dissected { resolved: Some(resolved), ..Dissected::default() });
             self.put(number, Dissection { found, ..Dissection::default() });
         }
@@ -103,11 +118,11 @@ impl Dissections {
     /// A flow is over: what was found of it.
     pub(crate) fn end(&mut self, number: u32) -> Option<Box<Dissected>> {
         let place = std::mem::replace(self.places.one_mut(number), Place::NONE);
-        let Dissection { mut found, listening, .. } =
-            self.found.get_mut(place.0 as usize)?.take()?;
+        let gone = self.found.get_mut(place.0 as usize)?.take()?;
         self.free.push(place.0);
+        self.kept -= gone.weight();
+        let Dissection { mut found, listening, .. } = gone;
         if let Some(listening) = listening {
-            self.kept -= listening.len();
             listening.finish(self.settings.paths, &mut found);
         }
         (*found != Dissected::default()).then_some(found)
@@ -122,6 +137,7 @@ impl Dissections {
             }
         };
         if let Some(found) = self.found.get_mut(place as usize) {
+            self.kept += dissection.weight();
             *found = Some(dissection);
             *self.places.one_mut(number) = Place(place);
         }
@@ -187,21 +203,24 @@ impl Dissections {
         let Self { settings, places, found, kept, .. } = self;
         let at = places.one(number).0 as usize;
         let Some(Some(dissection)) = found.get_mut(at) else { return };
+        let before = dissection.weight();
         let Dissection { found, listening, over } = dissection;
         let Some(heard) = listening else { return };
-        let before = heard.len();
         let next = heard.hear(flow, direction, packet, payload, settings.paths, found);
-        let after = heard.len();
-        *kept = *kept - before + after;
-        let full = after > settings.octets as usize || after > before && *kept > ALL;
+        let full = heard.len() > settings.octets as usize;
         if next == Next::Over || full || heard.packets >= settings.packets {
             heard.finish(settings.paths, found);
-            *kept -= after;
-            *listening = None;
-            *over = true;
-            if **found == Dissected::default() {
-                self.give_up(number);
-            }
+            (*listening, *over) = (None, true);
+        }
+        let mut after = dissection.weight();
+        if *kept - before + after > ALL && after > before {
+            dissection.found.forget_all_but_the_protocol();
+            (dissection.listening, dissection.over) = (None, true);
+            after = dissection.weight();
+        }
+        *kept = *kept - before + after;
+        if dissection.over && *dissection.found == Dissected::default() {
+            self.give_up(number);
         }
     }
 
@@ -209,7 +228,9 @@ impl Dissections {
     fn keep(&mut self, number: u32, change: impl FnOnce(&mut Dissection)) {
         let at = self.places.one(number).0 as usize;
         if let Some(Some(dissection)) = self.found.get_mut(at) {
+            self.kept -= dissection.weight();
             change(dissection);
+            self.kept += dissection.weight();
         } else {
             let mut dissection = Dissection::default();
             change(&mut dissection);

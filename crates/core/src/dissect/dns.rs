@@ -16,6 +16,9 @@ use super::{ApplicationProtocol, Look, Said};
 /// So many questions of a flow are kept, and so many answers.
 const MOST: usize = 16;
 
+/// So many addresses of a message are learnt.
+const LEARNT: usize = 8;
+
 /// So many records of a message are looked at: with compression a message of 64 KiB may have thousands.
 const RECORDS: usize = 64;
 
@@ -189,8 +192,13 @@ pub(crate) fn learn(octets: &[u8], tell: &mut dyn FnMut(Learnt)) {
     let Ok(message) = Message::from_octets(octets) else { return };
     let Some(Ok(question)) = message.question().next() else { return };
     let asked = text(question.qname());
+    let mut told: Vec<IpAddr> = Vec::new();
     answers(&message, |_, data| {
-        if let Data::Address(address) = data {
+        if let Data::Address(address) = data
+            && told.len() < LEARNT
+            && !told.contains(&address)
+        {
+            told.push(address);
             tell(Learnt { name: asked.clone(), address });
         }
     });

@@ -145,23 +145,27 @@ impl Section {
         self.octets.len()
     }
 
-    /// Takes in what follows; whether the section is over.
-    pub(super) fn take(&mut self, octets: &[u8], paths: bool, http: &mut Http) -> bool {
-        let searched = self.octets.len().saturating_sub(3);
-        let room = SECTION - self.octets.len().min(SECTION);
+    /// Takes in what follows. When the section is over: how many of these octets were its.
+    pub(super) fn take(&mut self, octets: &[u8], paths: bool, http: &mut Http) -> Option<usize> {
+        let had = self.octets.len();
+        let searched = had.saturating_sub(3);
+        let room = SECTION - had.min(SECTION);
         self.octets.extend_from_slice(octets.get(..room).unwrap_or(octets));
-        let behind = &self.octets[searched..];
-        let empty_line =
-            |at: usize| behind[at..].starts_with(b"\n\n") || behind[at..].starts_with(b"\n\r\n");
-        let ends = (0..behind.len()).any(|at| behind[at] == b'\n' && empty_line(at));
-        let is_preface = self.octets.starts_with(PREFACE);
-        // Its own first lines look like a request.
-        let may_be_preface = !is_preface && PREFACE.starts_with(&self.octets);
-        if may_be_preface || !ends && !is_preface && self.octets.len() < SECTION {
-            return false;
-        }
+        let end = if self.octets.starts_with(PREFACE) {
+            PREFACE.len()
+        } else if PREFACE.starts_with(&self.octets) {
+            // Its own first lines look like a request.
+            return None;
+        } else {
+            match empty_line(&self.octets[searched..]) {
+                Some(end) => searched + end,
+                None if self.octets.len() < SECTION => return None,
+                None => SECTION,
+            }
+        };
+        self.octets.truncate(end);
         self.finish(paths, http);
-        true
+        Some(end.saturating_sub(had))
     }
 
     /// Reads what is there: nothing more comes.
@@ -177,6 +181,16 @@ impl Section {
             http.request(&octets, paths);
         }
     }
+}
+
+/// Where the first empty line ends.
+fn empty_line(octets: &[u8]) -> Option<usize> {
+    let ends = |at: usize| match &octets[at..] {
+        [b'\n', b'\n', ..] => Some(at + 2),
+        [b'\n', b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    };
+    (0..octets.len()).find_map(ends)
 }
 
 /// The section with its end, if it is cut off: the lines that are whole.
@@ -210,7 +224,10 @@ impl Http {
         }
         for field in request.headers.iter() {
             let place = match field.name {
-                name if name.eq_ignore_ascii_case("host") => &mut self.host,
+                name if name.eq_ignore_ascii_case("host") => {
+                    self.host.get_or_insert(shown(without_user(field.value)));
+                    continue;
+                }
                 name if name.eq_ignore_ascii_case("user-agent") => &mut self.user_agent,
                 name if name.eq_ignore_ascii_case("content-type") => &mut self.content_type,
                 _ => continue,
@@ -253,15 +270,37 @@ impl Http {
     }
 }
 
-/// A path with the values of its query blanked: names tell what is asked, values who asks.
-fn blanked(path: &str) -> String {
-    let Some((path, query)) = path.split_once('?') else { return path.to_owned() };
-    let names = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, _)) => format!("{name}="),
-        // It may be a value by itself.
-        None => String::new(),
+/// An authority without the user information that nobody should put there (RFC 9110 section 4.2.4).
+fn without_user(authority: &[u8]) -> &[u8] {
+    authority.rsplit(|&octet| octet == b'@').next().unwrap_or_default()
+}
+
+/// A request target with all values blanked that may be somebody's: user information, the parameters of path
+/// segments, the query; and without a fragment. Names tell what is asked, values who asks.
+fn blanked(target: &str) -> String {
+    let target = target.split_once('#').map_or(target, |(target, _)| target);
+    let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
+    let (front, path) = match path.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), path),
+    };
+    let (authority, path) = match path.find('/') {
+        Some(at) => path.split_at(at),
+        None => (path, ""),
+    };
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    let segments = path.split('/').map(|segment| match segment.split_once(';') {
+        Some((name, _)) => format!("{name};"),
+        None => segment.to_owned(),
     });
-    format!("{path}?{}", names.collect::<Vec<_>>().join("&"))
+    let path = segments.collect::<Vec<_>>().join("/");
+    let Some(query) = query else { return format!("{front}{authority}{path}") };
+    let names = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value)) if value.bytes().any(|octet| octet != b'=') => format!("{name}="),
+        // It may be a value by itself, with padding perhaps.
+        _ => String::new(),
+    });
+    format!("{front}{authority}{path}?{}", names.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -280,6 +319,17 @@ mod tests {
         assert_eq!(http.path.unwrap(), "/search?q=&page=&");
         assert_eq!(http.path_length, Some(29));
         assert_eq!(http.host.unwrap(), "a.example");
+        for (target, shown) in [
+            ("/a;jsessionid=SECRET/b", "/a;/b"),
+            ("/cb#access_token=SECRET", "/cb"),
+            ("/logout?YWxpY2U6cGFzcw==", "/logout?"),
+            ("http://alice:SECRET@h/x", "http://h/x"),
+            ("alice:SECRET@h:443", "h:443"),
+            ("*", "*"),
+        ] {
+            assert_eq!(blanked(target), shown);
+        }
+        assert_eq!(read(b"GET / HTTP/1.1\r\nHost: alice:SECRET@h\r\n\r\n").host.unwrap(), "h");
     }
 
     #[test]

@@ -287,7 +287,9 @@ impl Speech {
         paths: bool,
         found: &mut Dissected,
     ) -> Next {
-        let is_client = direction == Direction::Forward;
+        // Whoever has SSH's port is the server, if the other end has not: a capture may begin in the middle.
+        let is_reversed = ports.0 == 22 && ports.1 != 22;
+        let is_client = (direction == Direction::Forward) != is_reversed;
         match self {
             Self::Stream { candidates, said } => {
                 let side = said.of_mut(direction);
@@ -305,7 +307,7 @@ impl Speech {
                     Look::More if room < octets.len() => Next::Over,
                     Look::More => Next::GoOn,
                     Look::Is(protocol) => {
-                        found.protocol = Some(protocol);
+                        found.began_as = found.protocol.replace(protocol);
                         let said = std::mem::take(said);
                         *self = Self::of(protocol, true);
                         // What was said before is read again, now as what it is; of the piece at hand all.
@@ -343,14 +345,22 @@ impl Speech {
                     return Next::GoOn;
                 }
                 let http: &mut Http = found.http.get_or_insert_default();
-                if !sides.of_mut(direction).take(octets, paths, http) {
+                let Some(taken) = sides.of_mut(direction).take(octets, paths, http) else {
+                    return Next::GoOn;
+                };
+                let behind = octets.get(taken..).unwrap_or_default();
+                // An interim answer (RFC 9110 section 15.2): the one that counts follows.
+                if http.status.is_some_and(|status| status / 100 == 1 && status != 101) {
+                    http.status = None;
+                    return self.go_on(ports, direction, behind, paths, found);
+                }
+                if done_with(done, direction) == Next::GoOn {
                     return Next::GoOn;
                 }
-                let next = done_with(done, direction);
-                if next == Next::Over {
-                    return self.after_http(found);
+                match self.after_http(found) {
+                    Next::GoOn => self.go_on(ports, direction, behind, paths, found),
+                    Next::Over => Next::Over,
                 }
-                next
             }
             Self::Ssh { sides, done } => {
                 if *done.of(direction) {
@@ -383,14 +393,31 @@ impl Speech {
         }
     }
 
+    /// Takes in what follows, if something does.
+    fn go_on(
+        &mut self,
+        ports: Ports,
+        direction: Direction,
+        octets: &[u8],
+        paths: bool,
+        found: &mut Dissected,
+    ) -> Next {
+        if octets.is_empty() {
+            return Next::GoOn;
+        }
+        self.octets(ports, direction, octets, paths, found)
+    }
+
     /// After the first request and its answer: another protocol may follow.
     fn after_http(&mut self, found: &mut Dissected) -> Next {
         let Some(http) = &found.http else { return Next::Over };
         if http.upgrade.as_ref().is_some_and(|to| to.eq_ignore_ascii_case("websocket")) {
             found.protocol = Some(ApplicationProtocol::WEBSOCKET);
         }
-        if http.method.as_deref() == Some("CONNECT") && http.status == Some(200) {
-            *self = Self::MayTurn;
+        let is_accepted = http.status.is_some_and(|status| status / 100 == 2);
+        if http.method.as_deref() == Some("CONNECT") && is_accepted {
+            // Through a proxy goes anything (RFC 9110 section 9.3.6).
+            *self = Self::unrecognised(true);
             return Next::GoOn;
         }
         Next::Over

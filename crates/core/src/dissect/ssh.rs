@@ -44,12 +44,17 @@ const PACKET: usize = 35_000;
 /// A line has at most so many octets.
 const LINE: usize = 4096;
 
+/// A server may send lines in front of the one that counts; nobody needs more than so many.
+const LINES: u8 = 64;
+
 const KEY_EXCHANGE_INIT: u8 = 20;
 
 /// What one end sends first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Side {
     octets: Vec<u8>,
+    /// So many lines came.
+    lines: u8,
     banner: bool,
 }
 
@@ -62,19 +67,27 @@ impl Side {
     /// Takes in what follows; whether that is all that is in clear.
     pub(super) fn take(&mut self, octets: &[u8], is_client: bool, ssh: &mut Ssh) -> bool {
         self.octets.extend_from_slice(octets);
+        let mut at = 0;
         while !self.banner {
-            let line = self.octets.get(..LINE).unwrap_or(&self.octets);
+            let line = &self.octets[at..];
+            let line = line.get(..LINE).unwrap_or(line);
             let Some(end) = line.iter().position(|&octet| octet == b'\n') else {
-                return line.len() == LINE;
+                let too_long = line.len() == LINE;
+                self.octets.drain(..at);
+                return too_long;
             };
-            let line = self.octets[..end].trim_ascii_end();
+            let line = line[..end].trim_ascii_end();
+            self.lines += 1;
             if line.starts_with(b"SSH-") {
                 let place = if is_client { &mut ssh.client } else { &mut ssh.server };
                 *place = Some(shown(line));
                 self.banner = true;
+            } else if self.lines >= LINES {
+                return true;
             }
-            self.octets.drain(..=end);
+            at += end + 1;
         }
+        self.octets.drain(..at);
         let Some((&length, rest)) = self.octets.split_first_chunk::<4>() else { return false };
         let length = u32::from_be_bytes(length) as usize;
         if length > PACKET {

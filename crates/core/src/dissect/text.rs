@@ -14,7 +14,30 @@ pub(super) fn shown(octets: &[u8]) -> SmolStr {
         return std::str::from_utf8(octets).unwrap_or_default().into();
     }
     let text = String::from_utf8_lossy(octets);
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    let plain = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    // What is replaced is longer than it was.
+    let mut room = MOST;
+    let fits = |c: &char| {
+        let left = room.checked_sub(c.len_utf8());
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    plain.take_while(fits).collect()
+}
+
+/// Texts with commas in between, as far as they fit into one.
+pub(super) fn joined(texts: impl Iterator<Item = SmolStr>) -> Option<SmolStr> {
+    let mut all = String::new();
+    for text in texts {
+        if all.len() + text.len() >= MOST {
+            break;
+        }
+        if !all.is_empty() {
+            all.push(',');
+        }
+        all.push_str(&text);
+    }
+    (!all.is_empty()).then(|| all.into())
 }
 
 #[cfg(test)]
@@ -27,5 +50,8 @@ mod tests {
         assert_eq!(shown(b"a\x1b[2J\r\n"), "a\u{fffd}[2J\u{fffd}\u{fffd}");
         assert_eq!(shown("ä\u{9b}".as_bytes()), "ä\u{fffd}");
         assert_eq!(shown(&[b'x'; 1000]).len(), MOST);
+        assert_eq!(shown(&[0xff; 1000]).len(), MOST);
+        let many = || std::iter::repeat_n(SmolStr::new("name"), 1000);
+        assert!(joined(many()).is_some_and(|all| all.len() <= MOST));
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn columns(table: &mut Vec<Column>) {
         "",
         Text,
         DISSECTION,
-        "The name that the initiator had asked DNS for when it was told the responder's address",
+        "The name under which an answer of DNS had told the initiator the responder's address",
         |record| text(record.resolved().map(|resolved| &resolved.name))
     );
     one!(
@@ -91,7 +91,7 @@ pub(super) fn columns(table: &mut Vec<Column>) {
         "ns",
         Unsigned,
         DISSECTION,
-        "From that answer to the first packet",
+        "From that answer to the first packet of the flow's first record",
         |record| Value::unsigned(record.resolved().map(|resolved| resolved.age))
     );
     one!(

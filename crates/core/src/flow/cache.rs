@@ -355,9 +355,15 @@ impl Cache {
     }
 
     /// A host was told by DNS an address that it asked for.
-    pub(super) fn learn(&mut self, client: Address, learnt: &Learnt, now: Timestamp) {
+    pub(super) fn learn(
+        &mut self,
+        client: Address,
+        network: ([u16; 2], u32),
+        learnt: &Learnt,
+        now: Timestamp,
+    ) {
         if let Some(dissections) = &mut self.dissections {
-            dissections.learn(client, learnt, now);
+            dissections.learn(client, network, learnt, now);
         }
     }
 

@@ -30,6 +30,9 @@ const SHARDS: u32 = 16;
 /// A shard holds at least so many flows; with a smaller capacity there are fewer shards.
 const LEAST: u32 = 4096;
 
+/// Room for so many tasks is kept for the next batch: more than any has but one made for that.
+const SPARE: usize = 16_384;
+
 /// So many flows are handed out at once when all are.
 const LEAVING: usize = 4096;
 
@@ -373,6 +376,7 @@ where
                     // Whoever has it last leaves its room to another one.
                     board.spare_batches.extend(Arc::into_inner(batch));
                     let place = &mut board.lanes[lane];
+                    tasks.shrink_to(SPARE);
                     place.spare.push(tasks);
                     place.counts = shard.cache().counts();
                     place.truncated = shard.truncated();
@@ -531,6 +535,7 @@ where
     /// the addresses in it. So each shard learns in the capture's order, by itself.
     fn learn(&self, packet: &Packet, payload: &[u8], now: Timestamp, lanes: &mut [Vec<Task>]) {
         let client = packet.destination;
+        let network = (packet.link.vlans, packet.virtual_network);
         if packet.protocol != Protocol::UDP {
             return;
         }
@@ -538,7 +543,7 @@ where
             for protocol in [Protocol::TCP, Protocol::UDP] {
                 let lane = shard_between(client, learnt.address.into(), protocol, self.shards);
                 let learnt = learnt.clone();
-                lanes[lane].push(Task::Learn { client, learnt, now });
+                lanes[lane].push(Task::Learn { client, network, learnt, now });
             }
         });
     }

@@ -14,7 +14,7 @@ pub(super) enum Task {
     /// Count a packet.
     Count { packet: Packet, now: Timestamp },
     /// This host was told an address for a name.
-    Learn { client: Address, learnt: Learnt, now: Timestamp },
+    Learn { client: Address, network: ([u16; 2], u32), learnt: Learnt, now: Timestamp },
     /// Hand out what is due.
     Expire { now: Timestamp },
     /// Hand out everything.
@@ -64,7 +64,9 @@ impl Shard {
                     cache.observe_with(&packet, octets, *now, &mut *ended);
                 });
             }
-            Task::Learn { client, learnt, now } => cache.learn(*client, learnt, *now),
+            Task::Learn { client, network, learnt, now } => {
+                cache.learn(*client, *network, learnt, *now);
+            }
             Task::Expire { now } => cache.expire(*now, ended),
             Task::AllOver { now } => {
                 fragments.finish(|packet| cache.observe(&packet, *now, &mut *ended));

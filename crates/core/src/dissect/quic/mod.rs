@@ -142,7 +142,8 @@ pub(super) struct Conversation {
 impl Conversation {
     /// So many octets are kept.
     pub(super) fn len(&self) -> usize {
-        self.crypto.forward.len() + self.crypto.reverse.len()
+        let keys = self.keys.as_ref().map_or(0, |_| size_of::<Both<Keys>>());
+        keys + self.crypto.forward.len() + self.crypto.reverse.len()
     }
 
     /// Takes in a datagram; whether all was said that can be read.

@@ -11,7 +11,7 @@ use tls_parser::{
 
 use super::ja;
 use super::offer::{Carrier, Offered, is_grease};
-use crate::dissect::text::shown;
+use crate::dissect::text::{self, shown};
 
 /// A version of TLS, by its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,8 +87,8 @@ const SUPPORTED_VERSIONS: u16 = 43;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 const ENCRYPTED_SERVER_NAME: u16 = 0xffce;
 
-/// So many protocols of a list are kept as text.
-const PROTOCOLS: usize = 8;
+/// So many versions of a list are kept.
+const VERSIONS: usize = 8;
 
 /// The extensions of a hello, as far as they are whole.
 fn extensions(octets: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
@@ -107,8 +107,7 @@ fn numbers(octets: &[u8]) -> impl Iterator<Item = u16> {
 }
 
 fn joined(alpn: &[&[u8]]) -> Option<SmolStr> {
-    let names: Vec<SmolStr> = alpn.iter().take(PROTOCOLS).map(|name| shown(name)).collect();
-    (!names.is_empty()).then(|| names.join(",").into())
+    text::joined(alpn.iter().map(|name| shown(name)))
 }
 
 impl ClientHello {
@@ -179,7 +178,7 @@ impl ClientHello {
         if versions.is_empty() {
             versions.push(Version(offered.legacy_version));
         }
-        versions.truncate(PROTOCOLS);
+        versions.truncate(VERSIONS);
         Some(Self {
             server_name,
             alpn: joined(&offered.alpn),

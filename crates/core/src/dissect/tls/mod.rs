@@ -146,7 +146,7 @@ impl Messages {
             };
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
             let whole = body.get(..length);
-            if kind == CERTIFICATE && tls.certificate.is_none() {
+            if kind == CERTIFICATE && tls.is_answered() && tls.certificate.is_none() {
                 // The server's own comes first; the others need not be waited for.
                 if let Some(der) = first_certificate(body.get(..length).unwrap_or(body)) {
                     tls.certificate = Certificate::read(der);
@@ -181,6 +181,12 @@ impl Messages {
 }
 
 impl Tls {
+    /// Whether the server has said hello: only behind that, and in that direction, is a certificate its own. (A
+    /// client's is not read: of its direction nothing is behind the hello.)
+    fn is_answered(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// Reads a message; what is told of it is of this direction.
     pub(super) fn message(&mut self, carrier: Carrier, kind: u8, body: &[u8]) -> Heard {
         match kind {
@@ -202,7 +208,7 @@ impl Tls {
                 if is_last { Heard::All } else { Heard::More }
             }
             CERTIFICATE => {
-                if self.certificate.is_none() {
+                if self.is_answered() && self.certificate.is_none() {
                     self.certificate = first_certificate(body).and_then(Certificate::read);
                 }
                 Heard::All
