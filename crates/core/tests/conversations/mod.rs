@@ -46,8 +46,8 @@ const KEPT: usize = 256 << 10;
 const BESIDE: usize = 4096;
 
 /// What is found has at most so many octets as text: 16 questions, 16 answers of two texts and as many names, each
-/// of at most 255 octets, and some more texts.
-const FOUND: usize = 24 << 10;
+/// of at most 255 octets (JSON may double them), and some more texts.
+const FOUND: usize = 40 << 10;
 
 /// What is found when these turns are heard. Nothing is kept beyond a bound on the way, and what is known does
 /// not change but to what it turns to.
