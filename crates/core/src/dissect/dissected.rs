@@ -4,7 +4,7 @@
 use serde::Serialize;
 use smol_str::SmolStr;
 
-use super::{ApplicationProtocol, Dns, Http, Quic, Ssh, Tls};
+use super::{AnswerValue, ApplicationProtocol, Dns, Http, Quic, Ssh, Tls};
 
 /// What was found out of a flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -64,21 +64,27 @@ impl Dissected {
         let dns = self.dns.as_ref().map_or(0, |dns| {
             let questions = dns.questions.iter().map(|question| 48 + beside(&question.name));
             let answers = dns.answers.iter();
-            let answers = answers.map(|answer| 48 + beside(&answer.name) + beside(&answer.value));
+            let answers = answers.map(|answer| {
+                let alias = match &answer.value {
+                    AnswerValue::Alias(name) => beside(name),
+                    AnswerValue::Address(_) => 0,
+                };
+                48 + beside(&answer.name) + alias
+            });
             size_of::<Dns>() + questions.sum::<usize>() + answers.sum::<usize>()
         });
         let tls = self.tls.as_ref().map_or(0, |tls| {
             let client = tls.client.as_ref().map_or(0, |client| {
-                // The fingerprints are always too long for their places.
-                128 + texts(&[&client.server_name, &client.alpn])
+                // JA4 is always too long for its place.
+                64 + texts(&[&client.server_name, &client.alpn])
             });
             let certificate = tls.certificate.as_ref().map_or(0, |certificate| {
                 let names = certificate.names.iter().map(|name| 24 + beside(name)).sum::<usize>();
-                let whole = [&certificate.subject, &certificate.issuer, &certificate.sha256];
+                let whole = [&certificate.subject, &certificate.issuer];
                 let whole = whole.iter().map(|text| beside(text)).sum::<usize>();
                 names + whole + texts(&[&certificate.common_name, &certificate.organization])
             });
-            size_of::<Tls>() + 128 + client + certificate
+            size_of::<Tls>() + 64 + client + certificate
         });
         let http = self.http.as_ref().map_or(0, |http| {
             let of_request = texts(&[&http.host, &http.path, &http.user_agent]);
@@ -87,7 +93,7 @@ impl Dissected {
         let ssh = self
             .ssh
             .as_ref()
-            .map_or(0, |ssh| size_of::<Ssh>() + 96 + texts(&[&ssh.client, &ssh.server]));
+            .map_or(0, |ssh| size_of::<Ssh>() + texts(&[&ssh.client, &ssh.server]));
         size_of::<Self>() + dns + tls + http + ssh
     }
 

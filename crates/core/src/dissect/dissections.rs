@@ -32,13 +32,23 @@ impl Default for DissectionSettings {
 /// together (there are up to 16 caches). Of a flow that would take more only the protocol is kept.
 const ALL: usize = 32 << 20;
 
-/// Where a flow's dissection is: not begun, nothing more to find, or a place.
+/// Where a flow's dissection is, 0 if nothing is found of it; and whether nothing more is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place(u32);
 
 impl Place {
     const NONE: Self = Self(0);
-    const OVER: Self = Self(u32::MAX);
+    const CLOSED: u32 = 1 << 31;
+
+    const fn index(self) -> usize {
+        (self.0 & !Self::CLOSED) as usize
+    }
+
+    /// Most packets are of flows of which nothing more is read: that must be seen here, where the flow's other
+    /// state is not touched.
+    const fn is_closed(self) -> bool {
+        self.0 & Self::CLOSED != 0
+    }
 }
 
 #[derive(Debug, Default)]
@@ -47,12 +57,13 @@ struct Dissection {
     found: Box<Dissected>,
     /// Gone when nothing more is read.
     listening: Option<Box<Listening>>,
-    over: bool,
+    /// How much memory it took when it was weighed last.
+    weight: usize,
 }
 
 impl Dissection {
     /// How much memory it takes, in octets, about.
-    fn weight(&self) -> usize {
+    fn weigh(&self) -> usize {
         let listening = self.listening.as_ref();
         self.found.weight() + listening.map_or(0, |heard| size_of::<Listening>() + heard.len())
     }
@@ -118,17 +129,21 @@ impl Dissections {
     /// A flow is over: what was found of it.
     pub(crate) fn end(&mut self, number: u32) -> Option<Box<Dissected>> {
         let place = std::mem::replace(self.places.one_mut(number), Place::NONE);
-        let gone = self.found.get_mut(place.0 as usize)?.take()?;
-        self.free.push(place.0);
-        self.kept -= gone.weight();
-        let Dissection { mut found, listening, .. } = gone;
+        let Dissection { mut found, listening, weight } = self.take(place)?;
+        self.kept -= weight;
         if let Some(listening) = listening {
             listening.finish(self.settings.paths, &mut found);
         }
         (*found != Dissected::default()).then_some(found)
     }
 
-    fn put(&mut self, number: u32, dissection: Dissection) {
+    fn take(&mut self, place: Place) -> Option<Dissection> {
+        let gone = self.found.get_mut(place.index())?.take()?;
+        self.free.push(place.0 & !Place::CLOSED);
+        Some(gone)
+    }
+
+    fn put(&mut self, number: u32, mut dissection: Dissection) {
         let place = match self.free.pop() {
             Some(place) => place,
             None => {
@@ -137,7 +152,8 @@ impl Dissections {
             }
         };
         if let Some(found) = self.found.get_mut(place as usize) {
-            self.kept += dissection.weight();
+            dissection.weight = dissection.weigh();
+            self.kept += dissection.weight;
             *found = Some(dissection);
             *self.places.one_mut(number) = Place(place);
         }
@@ -153,7 +169,7 @@ impl Dissections {
         packet: &Packet,
         payload: &[u8],
     ) {
-        if !payload.is_empty() && *self.places.one(number) != Place::OVER {
+        if !payload.is_empty() && !self.places.one(number).is_closed() {
             self.look(number, flow, direction, packet, payload);
         }
     }
@@ -174,20 +190,13 @@ impl Dissections {
             return;
         }
         let place = *self.places.one(number);
-        let at = place.0 as usize;
-        let fresh = match self.found.get(at) {
-            Some(Some(dissection)) if dissection.over => return,
-            Some(Some(dissection)) => dissection.listening.is_none(),
-            _ => true,
-        };
-        if fresh {
+        let begun = self.found.get(place.index()).and_then(Option::as_ref);
+        if begun.is_none_or(|dissection| dissection.listening.is_none()) {
             match listening::at_first_sight(flow, direction, packet, payload) {
-                Sight::Nothing => return self.give_up(number),
+                Sight::Nothing => return self.close(number),
                 Sight::All(protocol) => {
-                    return self.keep(number, |dissection| {
-                        dissection.found.protocol = Some(protocol);
-                        dissection.over = true;
-                    });
+                    self.keep(number, |dissection| dissection.found.protocol = Some(protocol));
+                    return self.close(number);
                 }
                 Sight::Listen(start) => {
                     let listening = Some(Box::new(Listening::new(flow, is_tcp, &start)));
@@ -201,36 +210,38 @@ impl Dissections {
             }
         }
         let Self { settings, places, found, kept, .. } = self;
-        let at = places.one(number).0 as usize;
+        let at = places.one(number).index();
         let Some(Some(dissection)) = found.get_mut(at) else { return };
-        let before = dissection.weight();
-        let Dissection { found, listening, over } = dissection;
+        let Dissection { found, listening, weight } = dissection;
         let Some(heard) = listening else { return };
         let next = heard.hear(flow, direction, packet, payload, settings.paths, found);
         let full = heard.len() > settings.octets as usize;
         if next == Next::Over || full || heard.packets >= settings.packets {
             heard.finish(settings.paths, found);
-            (*listening, *over) = (None, true);
+            *listening = None;
         }
-        let mut after = dissection.weight();
+        let before = *weight;
+        let mut after = dissection.weigh();
         if *kept - before + after > ALL && after > before {
             dissection.found.forget_all_but_the_protocol();
-            (dissection.listening, dissection.over) = (None, true);
-            after = dissection.weight();
+            dissection.listening = None;
+            after = dissection.weigh();
         }
+        dissection.weight = after;
         *kept = *kept - before + after;
-        if dissection.over && *dissection.found == Dissected::default() {
-            self.give_up(number);
+        if dissection.listening.is_none() {
+            self.close(number);
         }
     }
 
     /// Changes a flow's dissection, or begins it.
     fn keep(&mut self, number: u32, change: impl FnOnce(&mut Dissection)) {
-        let at = self.places.one(number).0 as usize;
+        let at = self.places.one(number).index();
         if let Some(Some(dissection)) = self.found.get_mut(at) {
-            self.kept -= dissection.weight();
             change(dissection);
-            self.kept += dissection.weight();
+            let after = dissection.weigh();
+            let before = std::mem::replace(&mut dissection.weight, after);
+            self.kept = self.kept - before + after;
         } else {
             let mut dissection = Dissection::default();
             change(&mut dissection);
@@ -238,30 +249,27 @@ impl Dissections {
         }
     }
 
-    /// Nothing is to be found in a flow.
-    fn give_up(&mut self, number: u32) {
-        let at = self.places.one(number).0 as usize;
-        match self.found.get_mut(at) {
-            // What was resolved stays.
-            Some(Some(dissection)) if *dissection.found != Dissected::default() => {
-                dissection.over = true;
-            }
-            _ => {
-                self.end(number);
-                *self.places.one_mut(number) = Place::OVER;
-            }
+    /// Nothing more is to be read of a flow. What was found stays.
+    fn close(&mut self, number: u32) {
+        let place = *self.places.one(number);
+        let found = self.found.get(place.index()).and_then(Option::as_ref);
+        let is_empty = found.is_none_or(|dissection| *dissection.found == Dissected::default());
+        if is_empty {
+            self.end(number);
         }
+        let place = self.places.one_mut(number);
+        place.0 |= Place::CLOSED;
     }
 
     /// What is found of a flow so far.
     pub(crate) fn found(&self, number: u32) -> Option<&Dissected> {
-        let at = self.places.one(number).0 as usize;
+        let at = self.places.one(number).index();
         Some(&self.found.get(at)?.as_ref()?.found)
     }
 
     /// What is found of a flow, if nothing more comes.
     pub(crate) fn dissected(&self, number: u32) -> Option<Box<Dissected>> {
-        let at = self.places.one(number).0 as usize;
+        let at = self.places.one(number).index();
         let Dissection { found, listening, .. } = self.found.get(at)?.as_ref()?;
         let mut found = found.clone();
         if let Some(listening) = listening {

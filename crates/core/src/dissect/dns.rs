@@ -1,6 +1,7 @@
 //! DNS messages (RFC 1035): what is asked, and what is answered. Over UDP, over TCP with a length in front, in
 //! multicast (RFC 6762) and link-local (RFC 4795).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use domain::base::iana::Rtype;
@@ -10,6 +11,7 @@ use domain::rdata::{A, Aaaa, Cname};
 use serde::Serialize;
 use smol_str::{SmolStr, ToSmolStr};
 
+use super::pending::Pending;
 use super::text::shown;
 use super::{ApplicationProtocol, Look, Said};
 
@@ -48,8 +50,27 @@ pub struct Question {
 pub struct Answer {
     /// Whose it is.
     pub name: SmolStr,
-    /// The address, or the name that it is an alias of.
-    pub value: SmolStr,
+    /// What is said of it.
+    pub value: AnswerValue,
+}
+
+/// What an answer says of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum AnswerValue {
+    /// It has this address.
+    Address(IpAddr),
+    /// It is an alias of this name.
+    Alias(SmolStr),
+}
+
+impl fmt::Display for AnswerValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(formatter),
+            Self::Alias(name) => name.fmt(formatter),
+        }
+    }
 }
 
 /// An address that a name was answered with.
@@ -130,56 +151,61 @@ impl Dns {
         for question in message.question().take(RECORDS) {
             let Ok(question) = question else { break };
             let name = text(question.qname());
-            let question = Question { name, kind: question.qtype().to_smolstr() };
+            let question = Question { name, kind: mnemonic(question.qtype()) };
             if self.questions.len() < MOST && !self.questions.contains(&question) {
                 self.questions.push(question);
             }
         }
         if header.qr() {
             self.response_code.get_or_insert(header.rcode().to_int());
-            answers(&message, |name, value| {
+            answers(&message, |owner, value| {
                 if self.answers.len() < MOST {
-                    let value = match value {
-                        Data::Address(address) => address.to_smolstr(),
-                        Data::Alias(name) => name,
-                    };
-                    self.answers.push(Answer { name, value });
+                    self.answers.push(Answer { name: text(owner), value });
                 }
             });
         }
     }
 }
 
-enum Data {
-    Address(IpAddr),
-    Alias(SmolStr),
+/// What a type of record is called: those that are asked for all the time need no text of their own.
+fn mnemonic(kind: Rtype) -> SmolStr {
+    let known = match kind {
+        Rtype::A => "A",
+        Rtype::AAAA => "AAAA",
+        Rtype::PTR => "PTR",
+        Rtype::HTTPS => "HTTPS",
+        Rtype::SRV => "SRV",
+        Rtype::TXT => "TXT",
+        Rtype::MX => "MX",
+        Rtype::NS => "NS",
+        other => return other.to_smolstr(),
+    };
+    SmolStr::new_static(known)
 }
 
-fn answers(message: &Message<&[u8]>, mut tell: impl FnMut(SmolStr, Data)) {
+fn answers(message: &Message<&[u8]>, mut tell: impl FnMut(&ParsedName<&&[u8]>, AnswerValue)) {
     let Ok(section) = message.answer() else { return };
     for record in section.take(RECORDS) {
         let Ok(record) = record else { return };
-        let name = text(&record.owner());
-        let data = match record.rtype() {
-            Rtype::A => record
-                .to_record::<A>()
-                .ok()
-                .flatten()
-                .map(|record: Record<_, A>| Data::Address(IpAddr::V4(record.data().addr()))),
-            Rtype::AAAA => record
-                .to_record::<Aaaa>()
-                .ok()
-                .flatten()
-                .map(|record: Record<_, Aaaa>| Data::Address(IpAddr::V6(record.data().addr()))),
-            Rtype::CNAME => record
-                .to_record::<Cname<ParsedName<_>>>()
-                .ok()
-                .flatten()
-                .map(|record| Data::Alias(text(record.data().cname()))),
-            _ => None,
-        };
+        let data =
+            match record.rtype() {
+                Rtype::A => record.to_record::<A>().ok().flatten().map(|record: Record<_, A>| {
+                    AnswerValue::Address(IpAddr::V4(record.data().addr()))
+                }),
+                Rtype::AAAA => {
+                    record.to_record::<Aaaa>().ok().flatten().map(|record: Record<_, Aaaa>| {
+                        AnswerValue::Address(IpAddr::V6(record.data().addr()))
+                    })
+                }
+                Rtype::CNAME => record
+                    .to_record::<Cname<ParsedName<_>>>()
+                    .ok()
+                    .flatten()
+                    .map(|record| AnswerValue::Alias(text(record.data().cname()))),
+                _ => None,
+            };
         if let Some(data) = data {
-            tell(name, data);
+            tell(&record.owner(), data);
         }
     }
 }
@@ -194,7 +220,7 @@ pub(crate) fn learn(octets: &[u8], tell: &mut dyn FnMut(Learnt)) {
     let asked = text(question.qname());
     let mut told: Vec<IpAddr> = Vec::new();
     answers(&message, |_, data| {
-        if let Data::Address(address) = data
+        if let AnswerValue::Address(address) = data
             && told.len() < LEARNT
             && !told.contains(&address)
         {
@@ -206,26 +232,25 @@ pub(crate) fn learn(octets: &[u8], tell: &mut dyn FnMut(Learnt)) {
 
 /// Messages of one direction of a stream, each with its length in front (RFC 1035 section 4.2.2).
 #[derive(Clone, Debug, Default)]
-pub(super) struct Messages {
-    octets: Vec<u8>,
-}
+pub(super) struct Messages(Pending);
 
 impl Messages {
     /// So many octets are kept.
     pub(super) fn len(&self) -> usize {
-        self.octets.len()
+        self.0.len()
     }
 
     /// Takes in what follows.
     pub(super) fn take(&mut self, octets: &[u8], dns: &mut Dns) {
-        self.octets.extend_from_slice(octets);
-        let mut at = 0;
-        while let Some((&length, rest)) = self.octets[at..].split_first_chunk::<2>() {
-            let length = usize::from(u16::from_be_bytes(length));
-            let Some(message) = rest.get(..length) else { break };
-            dns.read(message);
-            at += 2 + length;
-        }
-        self.octets.drain(..at);
+        self.0.read(octets, |octets| {
+            let mut at = 0;
+            while let Some((&length, rest)) = octets[at..].split_first_chunk::<2>() {
+                let length = usize::from(u16::from_be_bytes(length));
+                let Some(message) = rest.get(..length) else { break };
+                dns.read(message);
+                at += 2 + length;
+            }
+            (at, ())
+        });
     }
 }

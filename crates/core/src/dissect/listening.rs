@@ -187,7 +187,8 @@ pub(super) fn at_first_sight(
     };
     let said = said((flow.source_port, flow.destination_port), direction, payload, &[]);
     let mut candidates = if is_tcp { recognise::streams() } else { recognise::datagrams() };
-    match candidates.ask(&said) {
+    let look = if is_tcp { candidates.ask_first(direction, &said) } else { candidates.ask(&said) };
+    match look {
         Look::No => Sight::Nothing,
         Look::Is(protocol) if !reads_on(protocol) => Sight::All(protocol),
         Look::Is(protocol) => Sight::Listen(Start::Known(protocol)),
@@ -207,7 +208,14 @@ fn said<'a>(ports: Ports, direction: Direction, octets: &'a [u8], before: &'a [u
         Direction::Forward => (octets, &[][..]),
         Direction::Reverse => (&[][..], octets),
     };
-    Said { initiator, responder, initiator_port: ports.0, responder_port: ports.1, before }
+    Said {
+        initiator,
+        responder,
+        initiator_port: ports.0,
+        responder_port: ports.1,
+        every_port: false,
+        before,
+    }
 }
 
 /// Marks a direction as done; whether both are.
@@ -292,6 +300,7 @@ impl Speech {
         let is_client = (direction == Direction::Forward) != is_reversed;
         match self {
             Self::Stream { candidates, said } => {
+                let is_first = said.forward.is_empty() && said.reverse.is_empty();
                 let side = said.of_mut(direction);
                 let room = UNRECOGNISED.saturating_sub(side.len()).min(octets.len());
                 side.extend_from_slice(&octets[..room]);
@@ -300,9 +309,15 @@ impl Speech {
                     responder: &said.reverse,
                     initiator_port: ports.0,
                     responder_port: ports.1,
+                    every_port: false,
                     before: &[],
                 };
-                match candidates.ask(&asked) {
+                let look = if is_first {
+                    candidates.ask_first(direction, &asked)
+                } else {
+                    candidates.ask(&asked)
+                };
+                match look {
                     Look::No => Next::Over,
                     Look::More if room < octets.len() => Next::Over,
                     Look::More => Next::GoOn,

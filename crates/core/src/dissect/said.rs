@@ -15,6 +15,8 @@ pub(crate) struct Said<'a> {
     pub(crate) initiator_port: u16,
     /// The responder's port.
     pub(crate) responder_port: u16,
+    /// Whether any port passes for one of these two: whoever asks what a port could change wants that.
+    pub(crate) every_port: bool,
     /// UDP: the first octets (at most 32) of the latest datagram before the one at hand that came from the
     /// same end; nothing if there was none.
     pub(crate) before: &'a [u8],
@@ -28,7 +30,7 @@ impl<'a> Said<'a> {
 
     /// Whether one of the ports is this.
     pub(crate) fn has_port(&self, port: u16) -> bool {
-        self.initiator_port == port || self.responder_port == port
+        self.every_port || self.initiator_port == port || self.responder_port == port
     }
 }
 

@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use super::text::shown;
 use super::tls::md5;
-use super::{ApplicationProtocol, Look, Said};
+use super::{ApplicationProtocol, Digest, Look, Said};
 
 /// What both ends say of themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -17,12 +17,12 @@ pub struct Ssh {
     /// The server's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<SmolStr>,
-    /// HASSH of the client's offer, the MD5 in hex.
+    /// HASSH of the client's offer, an MD5.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hassh: Option<SmolStr>,
+    pub hassh: Option<Digest<16>>,
     /// HASSH of the server's offer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hassh_server: Option<SmolStr>,
+    pub hassh_server: Option<Digest<16>>,
 }
 
 /// Recognises the beginning of either end's line.
@@ -103,7 +103,7 @@ impl Side {
 }
 
 /// HASSH: key exchange, and what this end sends in: encryption, MAC, compression.
-fn offer(packet: &[u8], is_client: bool) -> Option<SmolStr> {
+fn offer(packet: &[u8], is_client: bool) -> Option<Digest<16>> {
     let (&[_, KEY_EXCHANGE_INIT], rest) = packet.split_first_chunk()? else { return None };
     let mut rest = rest.get(16..)?;
     let mut lists = [&[][..]; 8];

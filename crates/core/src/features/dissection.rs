@@ -2,10 +2,12 @@
 //! it nested in the last one.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use super::{Column, Kind, Needs, Value};
 use crate::dissect::{
-    Answer, Certificate, ClientHello, Dissected, Dns, Http, QuicVersion, Resolved, ServerHello, Ssh,
+    Answer, Certificate, ClientHello, Digest, Dissected, Dns, Http, QuicVersion, Resolved,
+    ServerHello, Ssh,
 };
 use crate::flow::Record;
 
@@ -55,17 +57,22 @@ pub(crate) fn text<T: AsRef<str> + ?Sized>(text: Option<&T>) -> Value<'_> {
     text.map_or(Value::Null, |text| Value::text(text.as_ref()))
 }
 
+/// A digest in hex, if there is one.
+pub(crate) fn digest<const N: usize>(digest: Option<Digest<N>>) -> Value<'static> {
+    owned(digest.map(|digest| digest.hex()))
+}
+
 fn owned(text: Option<String>) -> Value<'static> {
     text.map_or(Value::Null, |text| Value::Text(Cow::Owned(text)))
 }
 
-fn joined<'a>(texts: impl Iterator<Item = impl AsRef<str>> + 'a) -> Value<'static> {
+fn joined<'a>(texts: impl Iterator<Item = impl fmt::Display> + 'a) -> Value<'static> {
     let mut all = String::new();
     for text in texts {
         if !all.is_empty() {
             all.push(',');
         }
-        all.push_str(text.as_ref());
+        let _: fmt::Result = write!(all, "{text}");
     }
     owned(Some(all).filter(|all| !all.is_empty()))
 }
@@ -221,10 +228,10 @@ fn tls(table: &mut Vec<Column>) {
         }
     );
     one!(table, "ja3", "", Text, DISSECTION, "JA3 of the ClientHello", |record| {
-        text(record.client_hello().map(|hello| &hello.ja3))
+        digest(record.client_hello().map(|hello| hello.ja3))
     });
     one!(table, "ja3s", "", Text, DISSECTION, "JA3S of the ServerHello", |record| {
-        text(record.server_hello().map(|hello| &hello.ja3s))
+        digest(record.server_hello().map(|hello| hello.ja3s))
     });
     one!(table, "ja4", "", Text, DISSECTION, "JA4 of the ClientHello", |record| {
         text(record.client_hello().map(|hello| &hello.ja4))
@@ -286,7 +293,7 @@ fn tls(table: &mut Vec<Column>) {
         |record| seconds(record.certificate().map(|certificate| certificate.not_after))
     );
     one!(table, "certificate_sha256", "", Text, DISSECTION, "SHA-256 of all of it", |record| {
-        text(record.certificate().map(|certificate| &certificate.sha256))
+        digest(record.certificate().map(|certificate| certificate.sha256))
     });
     one!(
         table,
@@ -401,7 +408,7 @@ fn ssh(table: &mut Vec<Column>) {
         text(record.ssh().and_then(|ssh| ssh.server.as_ref()))
     });
     one!(table, "hassh", "", Text, DISSECTION, "HASSH of the SSH client's offer", |record| {
-        text(record.ssh().and_then(|ssh| ssh.hassh.as_ref()))
+        digest(record.ssh().and_then(|ssh| ssh.hassh))
     });
     one!(
         table,
@@ -410,6 +417,6 @@ fn ssh(table: &mut Vec<Column>) {
         Text,
         DISSECTION,
         "HASSH of the SSH server's offer",
-        |record| { text(record.ssh().and_then(|ssh| ssh.hassh_server.as_ref())) }
+        |record| { digest(record.ssh().and_then(|ssh| ssh.hassh_server)) }
     );
 }

@@ -8,7 +8,7 @@
 
 use super::Preset;
 use crate::dissect::Basis;
-use crate::features::dissection::{seconds, text};
+use crate::features::dissection::{digest, seconds, text};
 use crate::features::{Accounting, Column, Kind, List, Needs, Value, Way};
 use crate::flow::{EndReason, Record};
 use crate::key::Timestamp;
@@ -419,13 +419,13 @@ fn application(table: &mut Vec<Column>) {
         DISSECTION,
         "JA3 of the client in TLS and QUIC, HASSH in SSH (ja4 is a column of its own in full)",
         |record| {
-            let ja3 = record.client_hello().map(|hello| &hello.ja3);
-            text(ja3.or_else(|| record.ssh()?.hassh.as_ref()))
+            let ja3 = record.client_hello().map(|hello| hello.ja3);
+            digest(ja3.or_else(|| record.ssh()?.hassh))
         }
     );
     one!(table, "server_fingerprint", "", Text, DISSECTION, "The same of the server", |record| {
-        let ja3s = record.server_hello().map(|hello| &hello.ja3s);
-        text(ja3s.or_else(|| record.ssh()?.hassh_server.as_ref()))
+        let ja3s = record.server_hello().map(|hello| hello.ja3s);
+        digest(ja3s.or_else(|| record.ssh()?.hassh_server))
     });
     one!(
         table,

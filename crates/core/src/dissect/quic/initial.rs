@@ -159,7 +159,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dissect::tls::hex;
+    use crate::dissect::digest::hex;
 
     /// RFC 9001 section A.1.
     #[test]

@@ -10,7 +10,8 @@ use tls_parser::{
 };
 
 use super::ja;
-use super::offer::{Carrier, Offered, is_grease};
+use super::offer::{Carrier, Offered, is_real};
+use crate::dissect::Digest;
 use crate::dissect::text::{self, shown};
 
 /// A version of TLS, by its number on the wire.
@@ -56,8 +57,8 @@ pub struct ClientHello {
     pub versions: Vec<Version>,
     /// Whether it hides the name it wants (draft-ietf-tls-esni, in either form).
     pub encrypted_name: bool,
-    /// JA3, the MD5 in hex.
-    pub ja3: SmolStr,
+    /// JA3.
+    pub ja3: Digest<16>,
     /// JA4.
     pub ja4: SmolStr,
 }
@@ -72,8 +73,8 @@ pub struct ServerHello {
     /// The protocol inside, if it says so here (with TLS 1.3 that is encrypted).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpn: Option<SmolStr>,
-    /// JA3S, the MD5 in hex.
-    pub ja3s: SmolStr,
+    /// JA3S.
+    pub ja3s: Digest<16>,
     /// JA4S.
     pub ja4s: SmolStr,
 }
@@ -106,6 +107,13 @@ fn numbers(octets: &[u8]) -> impl Iterator<Item = u16> {
     octets.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
 }
 
+/// Those of so many numbers at most that mean something.
+fn real(most: usize, numbers: impl Iterator<Item = u16>) -> Vec<u16> {
+    let mut real = Vec::with_capacity(most);
+    real.extend(numbers.filter(is_real));
+    real
+}
+
 fn joined(alpn: &[&[u8]]) -> Option<SmolStr> {
     text::joined(alpn.iter().map(|name| shown(name)))
 }
@@ -123,12 +131,13 @@ impl ClientHello {
         let (_, hello) = parse_tls_handshake_client_hello(body).ok()?;
         let mut offered = Offered {
             legacy_version: hello.version.0,
-            ciphers: hello.ciphers.iter().map(|cipher| cipher.0).collect(),
+            ciphers: real(hello.ciphers.len(), hello.ciphers.iter().map(|cipher| cipher.0)),
+            extensions: Vec::with_capacity(24),
             ..Offered::default()
         };
         let (mut server_name, mut encrypted_name) = (None, false);
         for (kind, content) in extensions(hello.ext.unwrap_or_default()) {
-            offered.extensions.push(kind);
+            offered.extensions.extend(Some(kind).filter(is_real));
             match kind {
                 SERVER_NAME => {
                     if let Ok((_, TlsExtension::SNI(names))) =
@@ -148,7 +157,7 @@ impl ClientHello {
                     if let Ok((_, TlsExtension::EllipticCurves(groups))) =
                         parse_tls_extension_elliptic_curves_content(content)
                     {
-                        offered.groups = groups.iter().map(|group| group.0).collect();
+                        offered.groups = real(groups.len(), groups.iter().map(|group| group.0));
                     }
                 }
                 POINT_FORMATS => {
@@ -163,18 +172,19 @@ impl ClientHello {
                         parse_tls_extension_signature_algorithms_content(content)
                     {
                         offered.signatures = algorithms;
+                        offered.signatures.retain(is_real);
                     }
                 }
                 SUPPORTED_VERSIONS => {
                     let versions = content.split_first().map(|(_, versions)| versions);
-                    offered.versions = numbers(versions.unwrap_or_default()).collect();
+                    offered.versions =
+                        numbers(versions.unwrap_or_default()).filter(is_real).collect();
                 }
                 ENCRYPTED_CLIENT_HELLO | ENCRYPTED_SERVER_NAME => encrypted_name = true,
                 _ => {}
             }
         }
-        let mut versions: Vec<Version> =
-            offered.versions.iter().filter(|&&v| !is_grease(v)).map(|&v| Version(v)).collect();
+        let mut versions: Vec<Version> = offered.versions.iter().map(|&v| Version(v)).collect();
         if versions.is_empty() {
             versions.push(Version(offered.legacy_version));
         }
@@ -185,7 +195,7 @@ impl ClientHello {
             versions,
             encrypted_name,
             ja3: ja::ja3(&offered),
-            ja4: ja::ja4(carrier, &offered),
+            ja4: ja::ja4(carrier, offered),
         })
     }
 }

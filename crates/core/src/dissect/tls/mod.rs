@@ -11,12 +11,11 @@ mod offer;
 
 use serde::Serialize;
 
+use super::pending::Pending;
 use super::{ApplicationProtocol, Look, Said};
 
 pub use certificate::Certificate;
 pub use hello::{ClientHello, ServerHello, Version};
-#[cfg(test)]
-pub(super) use ja::hex;
 pub(super) use ja::md5;
 pub use offer::Carrier;
 
@@ -115,7 +114,7 @@ pub(super) fn begins(octets: &[u8]) -> bool {
 /// Messages of a handshake put together, of one direction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Messages {
-    octets: Vec<u8>,
+    pending: Pending,
     /// So many octets of a message that says nothing are to come.
     skip: usize,
 }
@@ -130,51 +129,52 @@ pub(super) enum Heard {
 impl Messages {
     /// So many octets are kept.
     pub(super) fn len(&self) -> usize {
-        self.octets.len()
+        self.pending.len()
     }
 
     /// Takes in what follows, and reads the messages that are whole.
     pub(super) fn take(&mut self, carrier: Carrier, octets: &[u8], tls: &mut Tls) -> Heard {
-        let skipped = self.skip.min(octets.len());
-        self.skip -= skipped;
-        self.octets.extend_from_slice(&octets[skipped..]);
-        let mut at = 0;
-        let heard = loop {
-            let rest = &self.octets[at..];
-            let Some((&[kind, a, b, c], body)) = rest.split_first_chunk() else {
-                break Heard::More;
-            };
-            let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            let whole = body.get(..length);
-            if kind == CERTIFICATE && tls.is_answered() && tls.certificate.is_none() {
-                // The server's own comes first; the others need not be waited for.
-                if let Some(der) = first_certificate(body.get(..length).unwrap_or(body)) {
-                    tls.certificate = Certificate::read(der);
-                    break Heard::All;
-                }
-            }
-            match (kind, whole) {
-                (CLIENT_HELLO | SERVER_HELLO | CERTIFICATE, None) if length > MESSAGE => {
-                    break Heard::All;
-                }
-                (CLIENT_HELLO | SERVER_HELLO | CERTIFICATE, None) => break Heard::More,
-                (_, None) => {
-                    self.skip = length - body.len();
-                    at = self.octets.len();
+        let Self { pending, skip } = self;
+        let skipped = (*skip).min(octets.len());
+        *skip -= skipped;
+        let heard = pending.read(&octets[skipped..], |octets| {
+            let mut at = 0;
+            let heard = loop {
+                let rest = &octets[at..];
+                let Some((&[kind, a, b, c], body)) = rest.split_first_chunk() else {
                     break Heard::More;
-                }
-                (_, Some(body)) => {
-                    if tls.message(carrier, kind, body) == Heard::All {
+                };
+                let length = u32::from_be_bytes([0, a, b, c]) as usize;
+                let whole = body.get(..length);
+                if kind == CERTIFICATE && tls.is_answered() && tls.certificate.is_none() {
+                    // The server's own comes first; the others need not be waited for.
+                    if let Some(der) = first_certificate(body.get(..length).unwrap_or(body)) {
+                        tls.certificate = Certificate::read(der);
                         break Heard::All;
                     }
-                    at += 4 + length;
                 }
-            }
-        };
+                match (kind, whole) {
+                    (CLIENT_HELLO | SERVER_HELLO | CERTIFICATE, None) if length > MESSAGE => {
+                        break Heard::All;
+                    }
+                    (CLIENT_HELLO | SERVER_HELLO | CERTIFICATE, None) => break Heard::More,
+                    (_, None) => {
+                        *skip = length - body.len();
+                        at = octets.len();
+                        break Heard::More;
+                    }
+                    (_, Some(body)) => {
+                        if tls.message(carrier, kind, body) == Heard::All {
+                            break Heard::All;
+                        }
+                        at += 4 + length;
+                    }
+                }
+            };
+            (if heard == Heard::All { octets.len() } else { at }, heard)
+        });
         if heard == Heard::All {
             *self = Self::default();
-        } else {
-            self.octets.drain(..at);
         }
         heard
     }
@@ -229,43 +229,44 @@ fn first_certificate(body: &[u8]) -> Option<&[u8]> {
 /// Records of one direction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Records {
-    octets: Vec<u8>,
+    pending: Pending,
     messages: Messages,
 }
 
 impl Records {
     /// So many octets are kept.
     pub(super) fn len(&self) -> usize {
-        self.octets.len() + self.messages.len()
+        self.pending.len() + self.messages.len()
     }
 
     /// Takes in what follows of the stream.
     pub(super) fn take(&mut self, octets: &[u8], tls: &mut Tls) -> Heard {
-        self.octets.extend_from_slice(octets);
-        let mut at = 0;
-        let heard = loop {
-            let rest = &self.octets[at..];
-            if rest.len() < 5 {
-                break Heard::More;
-            }
-            let Some((kind, length)) = record(rest) else { break Heard::All };
-            let Some(content) = rest.get(5..5 + length) else { break Heard::More };
-            at += 5 + length;
-            match kind {
-                HANDSHAKE => {
-                    if self.messages.take(Carrier::Tcp, content, tls) == Heard::All {
-                        break Heard::All;
-                    }
+        let Self { pending, messages } = self;
+        let heard = pending.read(octets, |octets| {
+            let mut at = 0;
+            let heard = loop {
+                let rest = &octets[at..];
+                if rest.len() < 5 {
+                    break Heard::More;
                 }
-                // A warning may come in front of a hello.
-                ALERT => {}
-                _ => break Heard::All,
-            }
-        };
+                let Some((kind, length)) = record(rest) else { break Heard::All };
+                let Some(content) = rest.get(5..5 + length) else { break Heard::More };
+                at += 5 + length;
+                match kind {
+                    HANDSHAKE => {
+                        if messages.take(Carrier::Tcp, content, tls) == Heard::All {
+                            break Heard::All;
+                        }
+                    }
+                    // A warning may come in front of a hello.
+                    ALERT => {}
+                    _ => break Heard::All,
+                }
+            };
+            (if heard == Heard::All { octets.len() } else { at }, heard)
+        });
         if heard == Heard::All {
             *self = Self::default();
-        } else {
-            self.octets.drain(..at);
         }
         heard
     }

@@ -1,4 +1,4 @@
-//! An offer: the numbers in a ClientHello, as they are, and what carries it. Of these fingerprints are made.
+//! An offer: the numbers in a ClientHello that mean something, and what carries it. Of these fingerprints are made.
 
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ impl Carrier {
 pub(super) struct Offered<'a> {
     /// The version in the hello itself.
     pub(super) legacy_version: u16,
-    /// The versions in the extension.
+    /// The versions in the extension; here and below without those that are reserved to be ignored.
     pub(super) versions: Vec<u16>,
     pub(super) ciphers: Vec<u16>,
     /// The types of all extensions, in their order.
@@ -41,7 +41,7 @@ pub(super) struct Offered<'a> {
     pub(super) alpn: Vec<&'a [u8]>,
 }
 
-/// Whether a number is reserved to be ignored (RFC 8701 section 2).
-pub(super) const fn is_grease(number: u16) -> bool {
-    number & 0x0f0f == 0x0a0a && number >> 8 == number & 0xff
+/// Whether a number is one that is not reserved to be ignored (GREASE, RFC 8701 section 2).
+pub(super) const fn is_real(number: &u16) -> bool {
+    !(*number & 0x0f0f == 0x0a0a && *number >> 8 == *number & 0xff)
 }

@@ -27,11 +27,13 @@ pub(super) fn sip(said: &Said<'_>) -> Look {
     if matches!(datagram, b"\r\n" | b"\r\n\r\n" | [0, 0, 0, 0]) {
         return Look::More;
     }
-    let first = datagram.split(|&octet| octet == b'\r').next().unwrap_or_default();
-    let status = first.starts_with(b"SIP/2.0 ")
-        && first.get(8).is_some_and(|digit| (b'1'..=b'6').contains(digit));
-    let request =
-        METHODS.iter().any(|method| first.starts_with(method)) && first.ends_with(b" SIP/2.0");
+    let status = datagram.starts_with(b"SIP/2.0 ")
+        && datagram.get(8).is_some_and(|digit| (b'1'..=b'6').contains(digit));
+    // The end of the line is looked for in those only that begin like one.
+    let line = || datagram.split(|&octet| octet == b'\r').next().unwrap_or_default();
+    let request = datagram.first().is_some_and(u8::is_ascii_uppercase)
+        && METHODS.iter().any(|method| datagram.starts_with(method))
+        && line().ends_with(b" SIP/2.0");
     let headers: [&[u8]; 4] = [b"\r\nVia:", b"\r\nv:", b"\r\nCall-ID:", b"\r\nFrom:"];
     let header = || headers.iter().any(|header| holds(datagram, 2048, header));
     only((status || request) && header(), ApplicationProtocol::SIP)

@@ -75,8 +75,14 @@ pub(super) fn check(recogniser: fn(&Said<'_>) -> Look, cases: &[Case<'_>]) {
     for (number, &(datagram, before, (initiator_port, responder_port), expected)) in
         cases.iter().enumerate()
     {
-        let said =
-            |initiator| Said { initiator, responder: &[], initiator_port, responder_port, before };
+        let said = |initiator| Said {
+            initiator,
+            responder: &[],
+            initiator_port,
+            responder_port,
+            every_port: false,
+            before,
+        };
         assert_eq!(recogniser(&said(datagram)), expected, "case {number}");
         for long in 0..datagram.len() {
             recogniser(&said(datagram.get(..long).unwrap_or_default()));

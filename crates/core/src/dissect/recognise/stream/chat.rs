@@ -13,24 +13,23 @@ pub(super) fn irc(said: &Said<'_>) -> Look {
 }
 
 fn irc_line(octets: &[u8]) -> Fit {
+    let starts = [
+        &b":"[..],
+        b"NICK ",
+        b"USER ",
+        b"PASS ",
+        b"CAP ",
+        b"NOTICE ",
+        b"JOIN ",
+        b"PRIVMSG ",
+        b"ERROR :",
+    ];
+    if begins_with_one(octets, &starts) == Fit::Against {
+        return Fit::Against;
+    }
     let Some((text, rest)) = line(octets) else {
-        let starts = [
-            &b":"[..],
-            b"NICK ",
-            b"USER ",
-            b"PASS ",
-            b"CAP ",
-            b"NOTICE ",
-            b"JOIN ",
-            b"PRIVMSG ",
-            b"ERROR :",
-        ];
         let fits = octets.len() < 512 && is_printable(octets.strip_suffix(b"\r").unwrap_or(octets));
-        return if fits && begins_with_one(octets, &starts) != Fit::Against {
-            Fit::Open
-        } else {
-            Fit::Against
-        };
+        return if fits { Fit::Open } else { Fit::Against };
     };
     if !text.iter().all(|&octet| octet > 1) || text.len() > 510 {
         return Fit::Against;
@@ -76,6 +75,9 @@ pub(super) fn xmpp(said: &Said<'_>) -> Look {
     const STREAM: &[&[u8]] = &[b"http://etherx.jabber.org/streams"];
     const STANZA: &[&[u8]] = &[b"'jabber:", b"\"jabber:", b"http://jabber.org/", b"urn:xmpp:"];
     one_of(said, ApplicationProtocol::JABBER, |octets| {
+        if octets.first().is_some_and(|&first| first != b'<') {
+            return Fit::Against;
+        }
         let seen = octets.get(..octets.len().min(512)).unwrap_or_default();
         // The first element is the stream or a stanza; an XML declaration may stand before it.
         let element = match begins(seen, b"<?xml ") {

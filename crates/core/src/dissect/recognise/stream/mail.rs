@@ -17,11 +17,13 @@ fn parties<'a>(said: &Said<'a>, codes: &[&[u8]]) -> [&'a [u8]; 2] {
 /// Whether a whole first line of printable text begins with one of these commands, in whatever
 /// case, and the command ends there.
 fn command(octets: &[u8], known: &[&str]) -> Fit {
-    // Most streams are none of these: the words are looked at before the line's end is searched.
+    // Most streams are none of these: the words are looked at before the line's end is searched, and
+    // before those whether it can be a word.
     let may = |word: &&str| {
         octets.iter().zip(word.as_bytes()).all(|(octet, letter)| octet.eq_ignore_ascii_case(letter))
     };
-    if !known.iter().any(may) {
+    let is_word = octets.first().is_none_or(u8::is_ascii_alphabetic);
+    if !is_word || !known.iter().any(may) {
         return Fit::Against;
     }
     let (text, whole) = match line(octets) {
@@ -55,9 +57,10 @@ fn answer(octets: &[u8], codes: &[&str]) -> Fit {
     }
 }
 
-/// The first line of a greeting, in upper case as far as it is needed to find words in it.
-fn first_line(octets: &[u8]) -> Option<Vec<u8>> {
-    let (line, _) = line(octets)?;
+/// The first line of a greeting that begins like this, in upper case as far as it is needed to find words
+/// in it.
+fn greeting(octets: &[u8], begin: &[u8]) -> Option<Vec<u8>> {
+    let (line, _) = octets.starts_with(begin).then(|| line(octets))??;
     Some(line.get(..line.len().min(512)).unwrap_or_default().to_ascii_uppercase())
 }
 
@@ -79,7 +82,7 @@ pub(super) fn smtp(said: &Said<'_>) -> Look {
             }
         }
         // Many say who they are and not what: the client's word is waited for.
-        Fit::Sure => match first_line(server) {
+        Fit::Sure => match greeting(server, b"220") {
             Some(line) if contains(&line, b"SMTP") && !contains(&line, b"FTP") => Fit::Sure,
             _ => Fit::Open,
         },
@@ -108,12 +111,8 @@ pub(super) fn ftp(said: &Said<'_>) -> Look {
     if agreed == Fit::Sure {
         return Look::Is(what);
     }
-    match (first_line(server), answer(server, &CODES)) {
-        (Some(line), _)
-            if line.starts_with(b"220") && contains(&line, b"FTP") && !contains(&line, b"SMTP") =>
-        {
-            Look::Is(what)
-        }
+    match (greeting(server, b"220"), answer(server, &CODES)) {
+        (Some(line), _) if contains(&line, b"FTP") && !contains(&line, b"SMTP") => Look::Is(what),
         (_, Fit::Against) if agreed == Fit::Open => Look::More,
         (_, answered) => both([command(client, &COMMANDS), answered], what),
     }
@@ -128,10 +127,8 @@ pub(super) fn pop3(said: &Said<'_>) -> Look {
     ];
     let [client, server] = parties(said, &[b"+OK", b"-ERR"]);
     let answered = answer(server, &["+OK", "-ERR "]);
-    match first_line(server) {
-        Some(line) if line.starts_with(b"+OK ") && contains(&line, b"POP3") => {
-            Look::Is(ApplicationProtocol::POP3)
-        }
+    match greeting(server, b"+OK ") {
+        Some(line) if contains(&line, b"POP3") => Look::Is(ApplicationProtocol::POP3),
         _ => both([command(client, &COMMANDS), answered], ApplicationProtocol::POP3),
     }
 }
@@ -172,7 +169,7 @@ pub(super) fn imap(said: &Said<'_>) -> Look {
         Some(b' ') if tag > 0 => command(client.get(tag + 1..).unwrap_or_default(), &COMMANDS),
         Some(_) => Fit::Against,
     };
-    match first_line(server) {
+    match greeting(server, b"* ") {
         Some(line) if answered == Fit::Sure && contains(&line, b"IMAP") => {
             Look::Is(ApplicationProtocol::IMAP)
         }
@@ -202,7 +199,7 @@ pub(super) fn nntp(said: &Said<'_>) -> Look {
     ];
     let [client, server] = parties(said, &[b"200 ", b"201 "]);
     let answered = answer(server, &["200 ", "201 "]);
-    match first_line(server) {
+    match greeting(server, b"20") {
         Some(line)
             if answered == Fit::Sure && (contains(&line, b"NNTP") || contains(&line, b"INN ")) =>
         {

@@ -12,12 +12,13 @@ fn first_line(
     target: impl Fn(&[u8]) -> bool,
 ) -> Fit {
     let version = version.as_bytes();
+    let of = |method: &&str| begins(octets, method.as_bytes()) != Fit::Against;
+    if begins(octets, version) == Fit::Against && !methods.iter().any(of) {
+        return Fit::Against;
+    }
     let Some((text, _)) = line(octets) else {
-        let of = |method: &&str| begins(octets, method.as_bytes()) != Fit::Against;
-        let starts = methods.iter().any(of) || begins(octets, version) != Fit::Against;
-        let fits = octets.len() < 1024
-            && starts
-            && is_printable(octets.strip_suffix(b"\r").unwrap_or(octets));
+        let fits =
+            octets.len() < 1024 && is_printable(octets.strip_suffix(b"\r").unwrap_or(octets));
         return if fits { Fit::Open } else { Fit::Against };
     };
     if let Some(status) = text.strip_prefix(version) {

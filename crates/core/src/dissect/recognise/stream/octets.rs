@@ -103,7 +103,14 @@ pub(super) fn le32(octets: &[u8], at: usize) -> Option<u32> {
 }
 
 /// Whether the octets begin with these: open while they are only the start of them.
+#[inline]
 pub(super) fn begins(octets: &[u8], with: &[u8]) -> Fit {
+    // Most do not even begin with the first octet.
+    if let (Some(first), Some(wanted)) = (octets.first(), with.first())
+        && first != wanted
+    {
+        return Fit::Against;
+    }
     if octets.starts_with(with) {
         Fit::Sure
     } else if with.starts_with(octets) {
@@ -115,14 +122,15 @@ pub(super) fn begins(octets: &[u8], with: &[u8]) -> Fit {
 
 /// Whether the octets begin with one of these.
 pub(super) fn begins_with_one(octets: &[u8], of: &[&[u8]]) -> Fit {
-    let fits = || of.iter().map(|with| begins(octets, with));
-    if fits().any(|fit| fit == Fit::Sure) {
-        Fit::Sure
-    } else if fits().any(|fit| fit == Fit::Open) {
-        Fit::Open
-    } else {
-        Fit::Against
+    let mut fit = Fit::Against;
+    for with in of {
+        match begins(octets, with) {
+            Fit::Sure => return Fit::Sure,
+            Fit::Open => fit = Fit::Open,
+            Fit::Against => {}
+        }
     }
+    fit
 }
 
 /// What is sure at this place and open before it is reached: for octets that must have this value.
@@ -196,6 +204,7 @@ pub(super) fn expect(
                 responder,
                 initiator_port: 50_000,
                 responder_port,
+                every_port: false,
                 before: &[],
             })
         };

@@ -122,8 +122,10 @@ fn redis_command(octets: &[u8]) -> Fit {
         let digits = line.strip_prefix(&[sign])?;
         std::str::from_utf8(digits).ok().filter(|digits| digits.len() < 6)?.parse().ok()
     };
-    if octets.is_empty() {
-        return Fit::Open;
+    match octets.first() {
+        None => return Fit::Open,
+        Some(b'*') => {}
+        Some(_) => return Fit::Against,
     }
     let mut rest = octets;
     let mut numbers = [0; 2];
