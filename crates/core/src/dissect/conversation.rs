@@ -1,6 +1,6 @@
 //! A conversation by itself: octets that whoever has put them in order, or datagrams, without flows around them.
 
-use super::listening::{Next, Ports, Speech};
+use super::speech::{Next, Ports, Speech};
 use super::{ApplicationProtocol, Dissected};
 use crate::flow::Direction;
 

@@ -1,7 +1,8 @@
 //! The dissections of all flows of a cache: where each flow's is, and how much all may keep.
 
-use super::listening::{self, Listening, Next, Sight, Start};
+use super::listening::{self, Listening, Sight, Start};
 use super::names::Names;
+use super::speech::Next;
 use super::{Dissected, Learnt, Rules};
 use crate::flow::{Direction, Flow, Slab};
 use crate::key::{Protocol, Timestamp};
