@@ -248,6 +248,39 @@ fn the_preface_of_http_2_is_no_request_in_whatever_pieces_it_comes() {
     }
 }
 
+/// Found by fuzzing: octet by octet, its empty line was passed over.
+#[test]
+fn what_is_nearly_the_preface_is_a_request_in_whatever_pieces_it_comes() {
+    let nearly = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rand more";
+    let turns = [
+        (Direction::Forward, &nearly[..]),
+        (Direction::Reverse, b"HTTP/1.1 200 OK\r\nServer: y\r\n\r\n"),
+        (Direction::Forward, b"GET /more HTTP/1.1\r\nHost: a.example\r\n\r\n"),
+    ];
+    stream_holds(ApplicationProtocol::HTTP, &turns);
+    let speaking = || Conversation::stream(40000, 80).speaking(ApplicationProtocol::HTTP);
+    for pieces in 1..nearly.len() {
+        let mut conversation = speaking();
+        for piece in nearly.chunks(pieces) {
+            conversation.hear(Direction::Forward, piece);
+        }
+        assert_eq!(conversation.kept(), 0, "in pieces of {pieces}");
+        assert_eq!(conversation.found().http.unwrap().method.as_deref(), Some("PRI"));
+    }
+}
+
+/// Found by the same input: what the server said first was read as a request, and took the client's place.
+#[test]
+fn an_answer_that_looks_like_a_request_does_not_take_the_place_of_one() {
+    let turns = [
+        (Direction::Forward, &b"POST /upload HTTP/1.1\r\nHost: a.example\r\n\r\n"[..]),
+        (Direction::Reverse, b"GET / HTTP/1.1\r\nHost: b.example\r\n\r\n"),
+    ];
+    let http = heard(Conversation::stream(40000, 80), &turns).http.unwrap();
+    assert_eq!(http.method.as_deref(), Some("POST"));
+    assert_eq!((http.path_length, http.host.as_deref()), (Some(7), Some("a.example")));
+}
+
 /// A datagram between two hosts.
 fn datagram(from: u8, to: u8, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     ipv4(from, to, 17, &udp(ports.0, ports.1, payload))

@@ -148,7 +148,8 @@ impl Section {
     /// Takes in what follows. When the section is over: how many of these octets were its.
     pub(super) fn take(&mut self, octets: &[u8], paths: bool, http: &mut Http) -> Option<usize> {
         let had = self.octets.len();
-        let searched = had.saturating_sub(3);
+        // In what may become the preface no empty line was looked for, and it has one.
+        let searched = if PREFACE.starts_with(&self.octets) { 0 } else { had.saturating_sub(3) };
         let room = SECTION - had.min(SECTION);
         self.octets.extend_from_slice(octets.get(..room).unwrap_or(octets));
         let end = if self.octets.starts_with(PREFACE) {
@@ -215,8 +216,13 @@ impl Http {
             }
         }
         self.version = 1;
-        self.method = request.method.map(|method| shown(method.as_bytes()));
-        if let Some(path) = request.path {
+        // What answers may look like a request, too: the first one counts.
+        if self.method.is_none() {
+            self.method = request.method.map(|method| shown(method.as_bytes()));
+        }
+        if let Some(path) = request.path
+            && self.path_length.is_none()
+        {
             self.path_length = u32::try_from(path.len()).ok();
             if paths {
                 self.path = Some(shown(blanked(path).as_bytes()));
