@@ -271,14 +271,45 @@ fn what_is_nearly_the_preface_is_a_request_in_whatever_pieces_it_comes() {
 
 /// Found by the same input: what the server said first was read as a request, and took the client's place.
 #[test]
-fn an_answer_that_looks_like_a_request_does_not_take_the_place_of_one() {
+fn only_who_speaks_first_asks_unless_that_was_an_answer() {
+    let server = b"GET / HTTP/1.1\r\nHost: b.example\r\nUser-Agent: z\r\n\r\n";
+    let post = b"POST /upload HTTP/1.1\r\nContent-Length: 0\r\n\r\n";
+    for cut in [5, 20, post.len()] {
+        let turns = [
+            (Direction::Forward, &post[..cut]),
+            (Direction::Reverse, &server[..]),
+            (Direction::Forward, &post[cut..]),
+        ];
+        stream_holds(ApplicationProtocol::HTTP, &turns);
+        let http = heard(Conversation::stream(40000, 80), &turns).http.unwrap();
+        assert_eq!((http.method.as_deref(), http.path_length), (Some("POST"), Some(7)));
+        assert_eq!((http.host, http.user_agent), (None, None));
+    }
+    // In the middle of a connection an answer may come first.
     let turns = [
-        (Direction::Forward, &b"POST /upload HTTP/1.1\r\nHost: a.example\r\n\r\n"[..]),
-        (Direction::Reverse, b"GET / HTTP/1.1\r\nHost: b.example\r\n\r\n"),
+        (Direction::Reverse, &b"HTTP/1.1 204 No Content\r\n\r\n"[..]),
+        (Direction::Forward, b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"),
     ];
     let http = heard(Conversation::stream(40000, 80), &turns).http.unwrap();
-    assert_eq!(http.method.as_deref(), Some("POST"));
-    assert_eq!((http.path_length, http.host.as_deref()), (Some(7), Some("a.example")));
+    assert_eq!((http.status, http.host.as_deref()), (Some(204), Some("a.example")));
+}
+
+/// Through a proxy goes anything; HTTP in there is not what the flow's own request is.
+#[test]
+fn http_in_a_tunnel_takes_no_ones_place() {
+    let turns = [
+        (Direction::Forward, &b"CONNECT a.example:80 HTTP/1.1\r\n\r\n"[..]),
+        (Direction::Reverse, b"HTTP/1.1 200 OK\r\n\r\n"),
+        (Direction::Forward, b"GET /x HTTP/1.1\r\nHost: b.example\r\n\r\n"),
+        (Direction::Reverse, b"HTTP/1.1 404 Not Found\r\n\r\n220 mirror FTP ready\r\n"),
+    ];
+    let found = heard(Conversation::stream(40000, 3128), &turns);
+    assert_eq!(found.protocol, Some(ApplicationProtocol::HTTP));
+    let http = found.http.unwrap();
+    assert_eq!(
+        (http.method.as_deref(), http.status, http.host),
+        (Some("CONNECT"), Some(200), None)
+    );
 }
 
 /// A datagram between two hosts.

@@ -75,8 +75,8 @@ impl Dissected {
         });
         let tls = self.tls.as_ref().map_or(0, |tls| {
             let client = tls.client.as_ref().map_or(0, |client| {
-                // JA4 is always too long for its place.
-                64 + texts(&[&client.server_name, &client.alpn])
+                // JA4 is always too long for its place; so many versions are kept.
+                80 + texts(&[&client.server_name, &client.alpn])
             });
             let certificate = tls.certificate.as_ref().map_or(0, |certificate| {
                 let names = certificate.names.iter().map(|name| 24 + beside(name)).sum::<usize>();
@@ -84,11 +84,13 @@ impl Dissected {
                 let whole = whole.iter().map(|text| beside(text)).sum::<usize>();
                 names + whole + texts(&[&certificate.common_name, &certificate.organization])
             });
-            size_of::<Tls>() + 64 + client + certificate
+            let server = tls.server.as_ref().map_or(0, |server| 64 + texts(&[&server.alpn]));
+            size_of::<Tls>() + client + server + certificate
         });
         let http = self.http.as_ref().map_or(0, |http| {
-            let of_request = texts(&[&http.host, &http.path, &http.user_agent]);
-            size_of::<Http>() + of_request + texts(&[&http.content_type, &http.server])
+            let of_request = [&http.method, &http.host, &http.path, &http.user_agent];
+            let of_answer = [&http.content_type, &http.server, &http.upgrade];
+            size_of::<Http>() + texts(&of_request) + texts(&of_answer)
         });
         let ssh = self
             .ssh

@@ -33,7 +33,7 @@ impl Default for DissectionSettings {
 /// together (there are up to 16 caches). Of a flow that would take more only the protocol is kept.
 const ALL: usize = 32 << 20;
 
-/// Where a flow's dissection is, 0 if nothing is found of it; and whether nothing more is read.
+/// Where a flow's dissection is, 0 if it has none; and whether nothing more is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place(u32);
 
@@ -145,13 +145,13 @@ impl Dissections {
     }
 
     fn put(&mut self, number: u32, mut dissection: Dissection) {
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None => {
-                self.found.push(None);
-                u32::try_from(self.found.len() - 1).unwrap_or(0)
-            }
-        };
+        let place = self.free.pop().or_else(|| {
+            let place =
+                u32::try_from(self.found.len()).ok().filter(|&place| place < Place::CLOSED)?;
+            self.found.push(None);
+            Some(place)
+        });
+        let Some(place) = place else { return };
         if let Some(found) = self.found.get_mut(place as usize) {
             dissection.weight = dissection.weigh();
             self.kept += dissection.weight;

@@ -16,7 +16,7 @@ const SECTION: usize = 16 << 10;
 /// So many header fields of a section are read.
 const FIELDS: usize = 64;
 
-/// What the first request and its answer say.
+/// What the first request and its answer say. Of what goes through a tunnel that CONNECT opens nothing is among it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Http {
     /// The method.
@@ -75,6 +75,9 @@ const METHODS: [&[u8]; 19] = [
 
 /// What an HTTP/2 connection begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What an answer begins with.
+const ANSWER: &[u8] = b"HTTP/";
 
 /// Whether this begins a request: `None` if that cannot be said yet.
 fn is_request(octets: &[u8]) -> Option<bool> {
@@ -137,6 +140,7 @@ pub(super) fn recognise(said: &Said<'_>) -> Look {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Section {
     octets: Vec<u8>,
+    was_answer: bool,
 }
 
 impl Section {
@@ -145,8 +149,21 @@ impl Section {
         self.octets.len()
     }
 
-    /// Takes in what follows. When the section is over: how many of these octets were its.
-    pub(super) fn take(&mut self, octets: &[u8], paths: bool, http: &mut Http) -> Option<usize> {
+    /// Whether it is an answer, or was one.
+    pub(super) fn is_answer(&self) -> bool {
+        self.was_answer || self.octets.starts_with(ANSWER)
+    }
+
+    /// Takes in what follows; `may_ask` is whether this end may send a request. When the section is over: how
+    /// many of these octets were its. (What is nearly the preface of HTTP/2 and is a request after all ends in
+    /// front of them; nothing is read behind that.)
+    pub(super) fn take(
+        &mut self,
+        octets: &[u8],
+        may_ask: bool,
+        paths: bool,
+        http: &mut Http,
+    ) -> Option<usize> {
         let had = self.octets.len();
         // In what may become the preface no empty line was looked for, and it has one.
         let searched = if PREFACE.starts_with(&self.octets) { 0 } else { had.saturating_sub(3) };
@@ -165,20 +182,20 @@ impl Section {
             }
         };
         self.octets.truncate(end);
-        self.finish(paths, http);
+        self.finish(may_ask, paths, http);
         Some(end.saturating_sub(had))
     }
 
-    /// Reads what is there: nothing more comes.
-    pub(super) fn finish(&mut self, paths: bool, http: &mut Http) {
+    /// Reads what is there: nothing more comes. What is no answer is no request either if it comes from who is
+    /// asked.
+    pub(super) fn finish(&mut self, may_ask: bool, paths: bool, http: &mut Http) {
+        self.was_answer = self.is_answer();
         let octets = std::mem::take(&mut self.octets);
         if octets.starts_with(PREFACE) {
             http.version = 2;
-            return;
-        }
-        if octets.starts_with(b"HTTP/") {
+        } else if self.was_answer {
             http.answer(&octets);
-        } else {
+        } else if may_ask {
             http.request(&octets, paths);
         }
     }
@@ -216,13 +233,8 @@ impl Http {
             }
         }
         self.version = 1;
-        // What answers may look like a request, too: the first one counts.
-        if self.method.is_none() {
-            self.method = request.method.map(|method| shown(method.as_bytes()));
-        }
-        if let Some(path) = request.path
-            && self.path_length.is_none()
-        {
+        self.method = request.method.map(|method| shown(method.as_bytes()));
+        if let Some(path) = request.path {
             self.path_length = u32::try_from(path.len()).ok();
             if paths {
                 self.path = Some(shown(blanked(path).as_bytes()));
@@ -315,7 +327,7 @@ mod tests {
 
     fn read(octets: &[u8]) -> Http {
         let mut http = Http::default();
-        Section { octets: octets.to_vec() }.finish(true, &mut http);
+        Section { octets: octets.to_vec(), was_answer: false }.finish(true, true, &mut http);
         http
     }
 

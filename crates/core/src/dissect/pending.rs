@@ -1,4 +1,4 @@
-//! Octets that wait for those behind them: a message is read once it is whole, wherever it was cut.
+//! Octets of TLS and DNS that wait for those behind them: a message is read once it is whole, wherever it was cut.
 
 /// What came and is not read yet.
 #[derive(Clone, Debug, Default)]

@@ -15,7 +15,7 @@ pub(crate) struct Said<'a> {
     pub(crate) initiator_port: u16,
     /// The responder's port.
     pub(crate) responder_port: u16,
-    /// Whether any port passes for one of these two: whoever asks what a port could change wants that.
+    /// Whether every port counts as one of these two: only for the table of first octets.
     pub(crate) every_port: bool,
     /// UDP: the first octets (at most 32) of the latest datagram before the one at hand that came from the
     /// same end; nothing if there was none.

@@ -38,6 +38,8 @@ pub(super) enum Speech {
     Http {
         sides: Both<http::Section>,
         done: Both<bool>,
+        /// Who spoke first.
+        first: Option<Direction>,
     },
     Ssh {
         sides: Both<ssh::Side>,
@@ -82,6 +84,11 @@ pub(super) fn said<'a>(
     }
 }
 
+/// Whether this end may send a request: who speaks first asks, unless that was the answer to something earlier.
+fn may_ask(sides: &Both<http::Section>, first: Direction, direction: Direction) -> bool {
+    direction == first || sides.of(first).is_answer()
+}
+
 /// Marks a direction as done; whether both are.
 fn done_with(done: &mut Both<bool>, direction: Direction) -> Next {
     *done.of_mut(direction) = true;
@@ -122,12 +129,13 @@ impl Speech {
 
     /// What is found if nothing more comes.
     pub(super) fn finish(&self, paths: bool, found: &mut Dissected) {
-        if let Self::Http { sides, done } = self {
+        if let Self::Http { sides, done, first: Some(first) } = self {
             let http = found.http.get_or_insert_default();
             for direction in [Direction::Forward, Direction::Reverse] {
                 let side = sides.of(direction);
                 if !done.of(direction) && side.len() > 0 {
-                    side.clone().finish(paths, http);
+                    let may_ask = may_ask(sides, *first, direction);
+                    side.clone().finish(may_ask, paths, http);
                 }
             }
         }
@@ -140,7 +148,7 @@ impl Speech {
         match protocol {
             P::TLS => Self::Tls { sides: Both::default(), done },
             P::DTLS => Self::Dtls { sides: Both::default(), done },
-            P::HTTP => Self::Http { sides: Both::default(), done },
+            P::HTTP => Self::Http { sides: Both::default(), done, first: None },
             P::SSH => Self::Ssh { sides: Both::default(), done },
             P::DNS if is_tcp => Self::DnsStream(Both::default()),
             P::DNS | P::MDNS | P::LLMNR => Self::DnsDatagrams,
@@ -185,6 +193,8 @@ impl Speech {
                     Look::No => Next::Over,
                     Look::More if room < octets.len() => Next::Over,
                     Look::More => Next::GoOn,
+                    // In a tunnel that HTTP opened: whose request is this?
+                    Look::Is(ApplicationProtocol::HTTP) if found.http.is_some() => Next::Over,
                     Look::Is(protocol) => {
                         found.began_as = found.protocol.replace(protocol);
                         let said = std::mem::take(said);
@@ -219,12 +229,15 @@ impl Speech {
                     tls::Heard::More => Next::GoOn,
                 }
             }
-            Self::Http { sides, done } => {
+            Self::Http { sides, done, first } => {
                 if *done.of(direction) {
                     return Next::GoOn;
                 }
+                let first = *first.get_or_insert(direction);
+                let may_ask = may_ask(sides, first, direction);
                 let http: &mut Http = found.http.get_or_insert_default();
-                let Some(taken) = sides.of_mut(direction).take(octets, paths, http) else {
+                let taken = sides.of_mut(direction).take(octets, may_ask, paths, http);
+                let Some(taken) = taken else {
                     return Next::GoOn;
                 };
                 let behind = octets.get(taken..).unwrap_or_default();
@@ -305,10 +318,14 @@ impl Speech {
     /// Nothing more can be read of this direction.
     pub(super) fn end(&mut self, direction: Direction, paths: bool, found: &mut Dissected) -> Next {
         match self {
-            Self::Http { sides, done } => {
-                if !*done.of(direction) && sides.of(direction).len() > 0 {
+            Self::Http { sides, done, first } => {
+                if !*done.of(direction)
+                    && sides.of(direction).len() > 0
+                    && let Some(first) = *first
+                {
+                    let may_ask = may_ask(sides, first, direction);
                     let http = found.http.get_or_insert_default();
-                    sides.of_mut(direction).finish(paths, http);
+                    sides.of_mut(direction).finish(may_ask, paths, http);
                 }
                 done_with(done, direction)
             }

@@ -49,14 +49,14 @@ impl Certificate {
         let alternative = certificate
             .extensions()
             .iter()
-            .find(|extension| extension.oid == OID_X509_EXT_SUBJECT_ALT_NAME);
+            .filter(|extension| extension.oid == OID_X509_EXT_SUBJECT_ALT_NAME);
         let first = |mut values: Box<dyn Iterator<Item = &[u8]> + '_>| values.next().map(shown);
         let validity = certificate.validity();
         Some(Self {
             subject: distinguished(subject),
             common_name: first(Box::new(subject.iter_common_name().map(|name| name.as_slice()))),
             organization: first(Box::new(subject.iter_organization().map(|name| name.as_slice()))),
-            names: alternative.map_or_else(Vec::new, |extension| hosts(extension.value)),
+            names: alternative.flat_map(|extension| hosts(extension.value)).take(NAMES).collect(),
             issuer: distinguished(certificate.issuer()),
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),

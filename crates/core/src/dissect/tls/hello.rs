@@ -107,9 +107,9 @@ fn numbers(octets: &[u8]) -> impl Iterator<Item = u16> {
     octets.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
 }
 
-/// Those of so many numbers at most that mean something.
-fn real(most: usize, numbers: impl Iterator<Item = u16>) -> Vec<u16> {
-    let mut real = Vec::with_capacity(most);
+/// Those of so many numbers that mean something.
+fn real(all: usize, numbers: impl Iterator<Item = u16>) -> Vec<u16> {
+    let mut real = Vec::with_capacity(all);
     real.extend(numbers.filter(is_real));
     real
 }

@@ -2,12 +2,14 @@
 //! FTP, SMTP, POP3, IMAP and NNTP. FTP and SMTP both greet with "220", POP3 and others both with
 //! "+OK": the greeting's words or the client's command tell them apart.
 
-use super::octets::{Fit, both, contains, either, line};
+use super::octets::{Fit, begins_with_one, both, contains, either, line};
 use super::{ApplicationProtocol, Look, Said};
 
-/// The client's and the server's octets. The server is who begins with one of these codes.
+/// The client's and the server's octets. The server is who begins with one of these codes, or with the begin of
+/// one: no command begins so.
 fn parties<'a>(said: &Said<'a>, codes: &[&[u8]]) -> [&'a [u8]; 2] {
-    let serves = |octets: &[u8]| codes.iter().any(|code| octets.starts_with(code));
+    let serves =
+        |octets: &[u8]| !octets.is_empty() && begins_with_one(octets, codes) != Fit::Against;
     match serves(said.initiator) && !serves(said.responder) {
         true => [said.responder, said.initiator],
         false => [said.initiator, said.responder],

@@ -209,6 +209,15 @@ pub(super) fn expect(
             })
         };
         assert_eq!(look(initiator, responder), expected, "case {number}");
+        // Either half alone, from either end: what is taken whole is not refused while it arrives.
+        for half in [initiator, responder] {
+            for from_initiator in [true, false] {
+                let alone =
+                    |octets| if from_initiator { look(octets, &[]) } else { look(&[], octets) };
+                let refused = (0..half.len()).find(|&seen| alone(&half[..seen]) == Look::No);
+                assert!(alone(half) == Look::No || refused.is_none(), "case {number}: {refused:?}");
+            }
+        }
         if expected != Look::No {
             for seen in 0..initiator.len() {
                 assert_ne!(look(&initiator[..seen], &[]), Look::No, "case {number} after {seen}");

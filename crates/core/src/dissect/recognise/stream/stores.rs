@@ -185,7 +185,8 @@ pub(super) fn memcached(said: &Said<'_>) -> Look {
         b"CLIENT_ERROR ",
     ];
     let what = ApplicationProtocol::MEMCACHED;
-    let is_command = |octets: &[u8]| begins_with_one(octets, &COMMANDS) == Fit::Sure;
+    let is_command =
+        |octets: &[u8]| !octets.is_empty() && begins_with_one(octets, &COMMANDS) != Fit::Against;
     let [client, server] =
         either_way(said, |octets| is_command(octets) || octets.first() == Some(&0x80));
     match (client.first(), server.first()) {
