@@ -3,8 +3,9 @@
 //! Octets in, facts out: [`Dissected`] (`dissected.rs`) is what was found. `recognise` tells which protocol it is;
 //! `tls`, `quic`, `dtls.rs`, `dns.rs`, `http.rs` and `ssh.rs` read those that say more than their name;
 //! `speech.rs` hands what is said from the one to the others, `listening.rs` puts the octets of a flow in order for
-//! it, and `dissections.rs` does that for all flows of a cache; `conversation.rs` is the same without flows. What a flow is called in the end - [`Application`]
-//! (`application.rs`) - follows from the facts and from rules (`rules.rs`), which are data.
+//! it, and `dissections.rs` does that for all flows of a cache; `conversation.rs` is the same without flows. What a
+//! flow is called in the end - [`Application`] (`application.rs`) - follows from the facts and from rules
+//! (`rules.rs`), which are data.
 //!
 //! Bounded is all of it, because strangers choose what is sent: so many packets of a flow are looked at, so
 //! many octets of it are kept, and so many of all flows together. It does not decrypt what is secret, keeps
